@@ -1,0 +1,149 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Every key there is, its unit and its default.
+
+A recipe starts from `get_config()` and changes a dozen lines.  A file written
+for google-research/l2p is laid over these defaults at start-up, so it needs no
+key of ours.  Names and meanings of the original's keys are kept.
+"""
+
+import ml_collections
+
+# Keys of the original that change nothing here, with the reason.  A run that
+# sets one is told so once.
+UNREAD = {
+    'checkpoint_every_steps': 'a checkpoint is written at each task end',
+    'eval_pad_last_batch': 'always padded; see eval_drop_remainder',
+    'freeze_bn_stats': 'a ViT has no batch statistics',
+    'log_loss_every_steps': 'training scalars are written once per epoch',
+    'log_model_profile': 'see benchmarks/train_step.py',
+    'mask_first_epoch': 'never read by the original either',
+    'model_config': 'the model is chosen by model_name alone',
+    'num_train_steps_per_task': 'steps follow from num_epochs',
+    'offline_eval': 'never read by the original either',
+    'predefined_key_path': 'never read by the original either',
+    'prompt_mask_mode': 'never read by the original either',
+    'recreate_eval': 'never read by the original either',
+    'save_last_ckpt_only': 'the newest checkpoints are kept',
+    'save_prompts': 'prompts are in every checkpoint',
+    'shuffle_buffer_size': 'the order is an exact permutation',
+    'split_core50': 'never read before CORe50 itself is there',
+    'task_specific_cls_token': 'never read by the original either',
+    'trial': 'never read by the original either',
+    'use_prompt': 'see use_e_prompt and use_g_prompt',
+}
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The defaults."""
+  config = ml_collections.ConfigDict()
+
+  # Method and backbone.
+  config.method = ''  # '': dualprompt if use_g_prompt, else l2p
+  config.model_name = 'ViT-B_16'  # models/vit.py lists them
+  config.init_checkpoint = ml_collections.FieldReference(None, field_type=str)
+  # path of an .npz; 'random' asks for random weights
+  config.dtype = 'float32'  # of the computation; or bfloat16
+  config.freeze_part = ('encoder', 'embedding', 'cls')  # parts of leaf paths
+  config.seed = 42  # start values, data order, augmentation, dropout
+
+  # Data.
+  config.dataset = 'cifar100'  # TFDS name, our own, or npz:PATH
+  config.data_dir = ''  # of TFDS; '' is its default place
+  config.input_size = 224  # pixels, side of what the ViT sees
+  config.resize_size = 256  # pixels, side before cropping
+  config.norm_01 = True  # inputs in [0, 1]; else dataset mean and deviation
+  config.input_range = 'auto'  # norm_01 decides, or zero_one, minus_one_one,
+  # imagenet, dataset
+  config.augmentation = 'crop_flip'  # or crop, none
+  config.subsample_rate = -1  # percent of each split; -1: all
+  config.data_threads = 4  # per host
+
+  # Task stream.
+  config.continual = ml_collections.ConfigDict()
+  config.continual.num_tasks = 10
+  config.continual.num_classes_per_task = 10
+  config.continual.rand_seed = -1  # -1: ascending; else seed of the class order
+  config.continual.train_mask = True  # loss sees the task's classes only
+  config.continual.eval_task_inc = False  # headline: task known at test time
+  config.reverse_task = False
+  config.gaussian_schedule = False
+  config.gaussian_mode = ''
+
+  # Training.
+  config.per_device_batch_size = 16
+  config.num_epochs = 5  # per task
+  config.optim = 'adam'  # or adamw, sgd (Nesterov)
+  config.learning_rate = 0.03  # for 256 images per step; scaled linearly
+  config.min_learning_rate = 0.0  # likewise
+  config.learning_rate_schedule = 'constant'  # or cosine, linear
+  config.learning_rate_multipliers = ()  # ((regex over leaf paths, factor), ...)
+  config.warmup_epochs = 0  # per task
+  config.sgd_momentum = 0.9
+  config.weight_decay = 0.0
+  config.optim_wd_ignore = ()  # parts of leaf paths that never decay
+  config.grad_clip_max_norm = 1.0  # 0: no clipping
+  config.grad_clip_scope = 'all'  # or trainable: saves frozen weight gradients
+  config.reinit_optimizer = True  # at each task
+
+  # Classifier.
+  config.vit_classifier = 'prompt'  # or token, gap, token+prompt
+  config.use_cls_token = True
+  config.norm_pre_logits = False
+  config.temperature = 1.0
+  config.weight_norm = False  # unit-norm head columns before each step
+
+  # E-prompts: a pool of prompts chosen by key.
+  config.use_e_prompt = True
+  config.e_prompt_layer_idx = (0,)
+  config.use_prefix_tune_for_e_prompt = False  # else tokens
+  config.same_key_value_for_pool = False  # no effect, as in the original
+  config.reweight_prompt = False
+  config.prompt_pool = True
+  config.prompt_pool_param = ml_collections.ConfigDict()
+  config.prompt_pool_param.pool_size = 10
+  config.prompt_pool_param.length = 10  # tokens per prompt
+  config.prompt_pool_param.top_k = 4
+  config.prompt_pool_param.initializer = 'uniform'  # or normal
+  config.prompt_pool_param.prompt_key = True  # learned keys
+  config.prompt_pool_param.prompt_key_init = 'uniform'  # or zero
+  config.prompt_pool_param.embedding_key = 'cls'  # or mean, max, mean_max
+  config.prompt_pool_param.use_prompt_mask = False  # train the task's own
+  config.prompt_pool_param.shared_prompt_pool = False  # hand prompts on
+  config.prompt_pool_param.shared_prompt_key = False  # hand keys on
+  config.prompt_pool_param.batchwise_prompt = True  # vote per device's batch
+  config.pull_constraint = True
+  config.pull_constraint_coeff = 1.0
+
+  # G-prompts: shared by all tasks.
+  config.use_g_prompt = False
+  config.g_prompt_length = 5
+  config.g_prompt_layer_idx = (0, 1)
+  config.use_prefix_tune_for_g_prompt = True
+  config.same_key_value_for_shared = False
+
+  # Evaluation.
+  config.eval_per_epochs = 1  # every so many epochs, and at each task end
+  config.eval_every_steps = -1  # used if positive and eval_per_epochs is 0
+  config.eval_last_only = False  # after the last task only
+  config.num_eval_steps = -1  # at most so many batches per set; -1: all
+  config.eval_drop_remainder = False  # drop the last partial batch
+  config.eval_selection = 'config'  # headline: batchwise_prompt decides, or
+  # batch, per_sample
+  config.eval_classes = 'all'  # that compete: all, or seen so far
+  config.prompt_histogram = True
+
+  # After the run: controls on the same data, see train_lib/comparisons.py.
+  config.comparisons = ()  # of class_mean, frozen, finetune
+  return config

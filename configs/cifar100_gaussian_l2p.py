@@ -1,0 +1,35 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""L2P on task-agnostic CIFAR-100 with a Gaussian schedule of 200 episodes.
+
+  python main.py --my_config configs/cifar100_gaussian_l2p.py --workdir DIR \\
+    --my_config.init_checkpoint=ViT-B_16.npz
+"""
+
+from configs import base
+
+
+def get_config():
+  """L2P, google-research/l2p `cifar100_gaussian_l2p`."""
+  config = base.get_config()
+  config.method = 'l2p'
+  config.dataset = 'cifar100'
+  config.gaussian_schedule = True
+  config.continual.num_tasks = 200
+  config.continual.num_classes_per_task = 100
+  config.reinit_optimizer = False
+  config.prompt_pool_param.length = 5
+  config.prompt_pool_param.top_k = 5
+  config.pull_constraint_coeff = 0.1
+  return config

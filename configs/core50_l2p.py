@@ -1,0 +1,39 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""L2P on CORe50, domain-incremental: 8 sessions of the same 50 objects.
+
+  python main.py --my_config configs/core50_l2p.py --workdir DIR \\
+    --my_config.init_checkpoint=ViT-B_16.npz
+
+As in the original the whole backbone trains; the query network keeps the
+pretrained weights.
+"""
+
+from configs import base
+
+
+def get_config():
+  """L2P, google-research/l2p `core50_l2p`."""
+  config = base.get_config()
+  config.method = 'l2p'
+  config.dataset = 'core50'
+  config.continual.num_tasks = 8
+  config.continual.num_classes_per_task = 50
+  config.continual.train_mask = False
+  config.optim = 'sgd'
+  config.freeze_part = ()
+  config.eval_per_epochs = 5
+  config.prompt_pool_param.length = 5
+  config.prompt_histogram = False
+  return config

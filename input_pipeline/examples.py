@@ -1,0 +1,98 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""One example, from the source to the arrays of a batch row."""
+
+import functools
+
+import numpy as np
+
+from input_pipeline import preprocess
+
+# Last word of an augmentation seed, so that no such seed is that of an order
+# (NumPy pads seeds with zeros: [s, t, e] and [s, t, e, 0] are the same).
+_AUGMENT = 1
+
+
+class Examples:
+  """Reads, augments and normalizes; labels become head columns.
+
+  A pure function of its arguments: any thread may ask for any example.
+  """
+
+  def __init__(self, config, dataset, class_order):
+    """Takes a configuration, a `Dataset` and int [C], label of each column."""
+    self._config = config
+    self._dataset = dataset
+    self._columns = np.argsort(class_order).astype(np.int32)
+    self._sizes = {'resize_size': config.resize_size,
+                   'crop_size': config.input_size}
+    self._input_range = _input_range(config)
+
+  def train(self, task, epoch, place):
+    """Augmented image of a task.
+
+    Args:
+      task: a `Task`.
+      epoch: of the task, from 0.
+      place: which of `task.train_indices`.
+
+    Returns:
+      {'image': float32 [S, S, 3], 'label': int32 []}, the augmentation drawn
+      from (seed, task, epoch, row of the training split).
+    """
+    index = int(task.train_indices[place])
+    source = self._dataset.train
+    seed = [self._config.seed, task.index, epoch, index, _AUGMENT]
+    image = preprocess.train_image(
+        source.image(index), np.random.default_rng(seed), **self._sizes,
+        augmentation=self._config.augmentation)
+    return {'image': self._normalize(image),
+            'label': self._columns[source.labels[index]]}
+
+  def clean(self, split, indices, place):
+    """Image prepared as for a test, or padding.
+
+    Args:
+      split: 'train' or 'test'.
+      indices: rows of the split.
+      place: which of `indices`; past the end the row is padding.
+
+    Returns:
+      {'image': float32 [S, S, 3], 'label': int32 [], 'mask': float32 [],
+      'index': int32 []}: mask 1 and index `place`, or all zero.
+    """
+    if place >= len(indices):
+      return self._padding
+    index = int(indices[place])
+    source = getattr(self._dataset, split)
+    image = preprocess.eval_image(source.image(index), **self._sizes)
+    return {'image': self._normalize(preprocess.to_unit(image)),
+            'label': self._columns[source.labels[index]],
+            'mask': np.float32(1), 'index': np.int32(place)}
+
+  @functools.cached_property
+  def _padding(self):
+    size = self._config.input_size
+    return {'image': np.zeros((size, size, 3), np.float32),
+            'label': np.int32(0), 'mask': np.float32(0), 'index': np.int32(0)}
+
+  def _normalize(self, image):
+    return preprocess.normalize(image, self._input_range, self._dataset.mean,
+                                self._dataset.std)
+
+
+def _input_range(config):
+  if config.input_range != 'auto':
+    return config.input_range
+  return 'zero_one' if config.norm_01 else 'dataset'

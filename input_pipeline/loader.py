@@ -1,0 +1,57 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Batches made ahead of time, in threads (Grain), always in the same order."""
+
+import grain
+
+# Batches of examples that may wait, ready, for the consumer.
+_PREFETCH = 2
+
+
+def load(read, num_batches, *, batch_size, num_threads):
+  """Stacks `read(0)`, `read(1)`, ... into batches.
+
+  An exception of `read` surfaces, unchanged, where its batch is asked for.
+  Threads end with the iterator, also when it is dropped half-way.
+
+  Args:
+    read: pure function of the row number -> dict of arrays.
+    num_batches: how many batches; 0 or less is none.
+    batch_size: rows per batch.
+    num_threads: that call `read`; 0 reads when a batch is asked for.
+
+  Returns:
+    Iterator of dicts of arrays [batch_size, ...].
+  """
+  if num_batches <= 0:
+    return iter(())
+  rows = grain.MapDataset.source(_Rows(read, num_batches * batch_size))
+  options = grain.ReadOptions(
+      num_threads=num_threads,
+      prefetch_buffer_size=_PREFETCH * batch_size if num_threads else 0)
+  return iter(rows.to_iter_dataset(options).batch(batch_size))
+
+
+class _Rows:
+  """A random-access source over a function of the row number."""
+
+  def __init__(self, read, length):
+    self._read = read
+    self._length = length
+
+  def __len__(self):
+    return self._length
+
+  def __getitem__(self, row):
+    return self._read(row)

@@ -1,0 +1,91 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Trains and evaluates a prompt-based continual learner.
+
+  python main.py --my_config configs/digits_l2p.py --workdir /tmp/digits_l2p
+  tensorboard --logdir /tmp/digits_l2p
+"""
+
+import os
+import pathlib
+import sys
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+
+# pylint: disable=g-import-not-at-top
+from absl import app
+from absl import flags
+from absl import logging
+import jax
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file(
+    'my_config', None, 'A recipe, such as configs/digits_l2p.py.',
+    lock_config=False, accept_new_attributes=True)
+_WORKDIR = flags.DEFINE_string(
+    'workdir', None, 'Where results, events and checkpoints go.')
+_DRY_RUN = flags.DEFINE_bool(
+    'dry_run', False, 'Read config, data and weights, print the plan, stop.')
+_DEBUG = flags.DEFINE_bool('debug', False, 'Show tracebacks.')
+_COORDINATOR = flags.DEFINE_string(
+    'coordinator', None, 'host:port of the first host of a multi-host run.')
+_NUM_HOSTS = flags.DEFINE_integer('num_hosts', None, 'Hosts in the run.')
+_HOST = flags.DEFINE_integer('host', None, 'Index of this host.')
+flags.mark_flags_as_required(['my_config', 'workdir'])
+
+
+def join_hosts() -> None:
+  """Connects the hosts of a multi-host run, before JAX sees a device."""
+  if _COORDINATOR.value:
+    jax.distributed.initialize(
+        _COORDINATOR.value, _NUM_HOSTS.value, _HOST.value)
+
+
+def run() -> None:
+  """Everything between the flags and the results."""
+  from train_lib import comparisons
+  from train_lib import program as program_lib
+  from train_lib import startup
+  from train_lib import train
+
+  logging.set_verbosity(logging.INFO if _DEBUG.value else logging.WARNING)
+  join_hosts()
+  config, workdir = startup.expand(_CONFIG.value), _WORKDIR.value
+  startup.check(config)
+  program, stream = train.prepare(config)
+  print(program_lib.plan(program, stream, workdir), flush=True)
+  if _DRY_RUN.value:
+    return
+  pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
+  results = train.train_and_evaluate(program, stream, workdir)
+  print(results.table())
+  if config.comparisons:
+    print(comparisons.run(program, stream, workdir, results))
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected argument {argv[1]!r}')
+  try:
+    run()
+  except (ValueError, FileNotFoundError, FloatingPointError) as error:
+    if _DEBUG.value:
+      raise
+    logging.debug('stopped by an error', exc_info=True)
+    print(f'error: {error}', file=sys.stderr)
+    sys.exit(1)
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -1,0 +1,128 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Backbone + prompt + head: query pass, prompted pass, read-out."""
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from models import heads
+from models import prompts
+from models import vit
+from models.prompts import base
+
+Array = jax.Array
+READOUTS = ('token', 'gap', 'prompt', 'token+prompt')
+
+
+@flax.struct.dataclass
+class Output:
+  """Result of the prompted pass.
+
+  Attributes:
+    logits: [B, C] float32, no class masked.
+    pre_logits: [B, D] what goes into the head, before any normalisation.
+    selection: which prompts were used, and their losses.
+  """
+
+  logits: Array
+  pre_logits: Array
+  selection: base.Selection
+
+
+class PromptedClassifier(nn.Module):
+  """A ViT that classifies with prompts.
+
+  Attributes:
+    backbone, prompt, head: the three parts; their parameters stand under these
+      names.
+    readout: `token` (class token), `gap` (mean of all tokens, prompts and
+      class token included), `prompt` (mean prompt output) or `token+prompt`.
+  """
+
+  backbone: vit.VisionTransformer
+  prompt: nn.Module
+  head: nn.Module
+  readout: str
+
+  def query(self, images: Array) -> base.Query:
+    """The query pass: the plain backbone, only as far as the prompt needs it.
+
+    Apply it with the pristine pretrained tree.
+    """
+    needs = self.prompt.query_needs
+    read = vit.read_all if 'tokens' in needs else vit.read_class_token
+    tokens = self.backbone(images, read=read).tokens.astype(jnp.float32)
+    found = {'cls': tokens[:, 0], 'tokens': tokens}
+    return jax.lax.stop_gradient(
+        base.Query(**{name: found[name] for name in needs}))
+
+  def class_token(self, images: Array) -> Array:
+    """Class token [B, D] of the plain backbone, for probes and class means."""
+    return self.backbone(images, read=vit.read_class_token).tokens[:, 0]
+
+  def select(self, images: Array, query: base.Query, task_index: Array, *,
+             train: bool, vote: bool | None = None, mask: Array | None = None
+             ) -> tuple[Array, base.Selection]:
+    """Patch embeddings [B, N, D] and the prompts chosen for them."""
+    patches = self.backbone.embed(images)
+    selection = self.prompt.select(
+        query.replace(patches=patches), task_index, train=train, vote=vote,
+        mask=mask)
+    return patches, selection
+
+  def __call__(self, images: Array, query: base.Query, task_index: Array, *,
+               train: bool, vote: bool | None = None, mask: Array | None = None
+               ) -> Output:
+    """The prompted pass.
+
+    Args:
+      images: [B, s, s, 3] float32 in the range the config names.
+      query: of the same images, from `query`.
+      task_index: [] int32, the task that trains, -1 at test time.
+      train: static.
+      vote: overrides the prompt's own batch-vote setting.
+      mask: [B], 0 for padding.
+    """
+    patches, selection = self.select(
+        images, query, task_index, train=train, vote=vote, mask=mask)
+    features = self.backbone.encode(
+        patches, prompt_at=self.prompt.at_layer, carry=selection.carry,
+        read=self._rows, train=train)
+    pre_logits = self._pool(features.tokens.astype(jnp.float32))
+    return Output(self.head(pre_logits), pre_logits, selection)
+
+  def _rows(self, num_prompts: int) -> slice:
+    """Rows of the encoder's output that the read-out looks at."""
+    counted = num_prompts + self.prompt.dropped_tokens
+    return {'token': slice(counted, counted + 1), 'gap': slice(None),
+            'prompt': slice(0, counted),
+            'token+prompt': slice(0, counted + 1)}[self.readout]
+
+  def _pool(self, tokens: Array) -> Array:
+    if self.readout == 'prompt':
+      return self.prompt.pool(tokens)
+    return jnp.mean(tokens, axis=1)
+
+
+def build(config, num_classes: int, backbone: vit.VisionTransformer
+          ) -> tuple[PromptedClassifier, base.Method]:
+  """The classifier of `config` over `num_classes`, and its method."""
+  method = prompts.build(config, backbone)
+  head = heads.LinearHead(num_classes, config.norm_pre_logits,
+                          config.temperature)
+  model = PromptedClassifier(
+      backbone, method.prompt, head, config.vit_classifier)
+  return model, method

@@ -1,0 +1,45 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Classification heads."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class LinearHead(nn.Module):
+  """Linear classifier over all classes of all tasks, in float32.
+
+  Attributes:
+    num_classes: C.
+    normalize: divide features by their norm first (`norm_pre_logits`).
+    temperature: logits are divided by it.
+
+  Parameters: `kernel` [D, C] and `bias` [C], both 0 at the start.
+  """
+
+  num_classes: int
+  normalize: bool = False
+  temperature: float = 1.0
+
+  @nn.compact
+  def __call__(self, features: jax.Array) -> jax.Array:
+    """[B, D] -> logits [B, C]."""
+    x = features.astype(jnp.float32)
+    if self.normalize:
+      x = x / (jnp.linalg.norm(x, axis=-1, keepdims=True) + 1e-10)
+    kernel = self.param('kernel', nn.initializers.zeros,
+                        (x.shape[-1], self.num_classes))
+    bias = self.param('bias', nn.initializers.zeros, (self.num_classes,))
+    return (x @ kernel + bias) / self.temperature

@@ -1,0 +1,149 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The seam between methods and everything else: `Prompt` and `Method`.
+
+A method file `models/prompts/NAME.py` offers `build(config, backbone)` and
+returns a `Method`.  Four of its five parts default to doing nothing.
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+from typing import Any, ClassVar
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from models import vit
+
+Array = jax.Array
+
+
+@flax.struct.dataclass
+class Query:
+  """What prompts are chosen by; a field nobody asked for stays None.
+
+  Attributes:
+    cls: [B, D] class token of the plain pretrained ViT; carries no gradient.
+    tokens: [B, 1 + N, D] all its final tokens, without gradient.
+    patches: [B, N, D] patch embeddings of the prompted model, before class
+      token and positions; these do carry a gradient.
+  """
+
+  cls: Array | None = None
+  tokens: Array | None = None
+  patches: Array | None = None
+
+
+@flax.struct.dataclass
+class Selection:
+  """Result of `Prompt.select`, once per image.
+
+  Attributes:
+    indices: [B, K] int32 prompts used, in order of use, or None.
+    similarity: [B, M] cosine of query and keys, or None.
+    carry: whatever `Prompt.at_layer` wants at block 0.
+    losses: named scalars to be minimised; the method's `loss_weights` weigh
+      them.
+  """
+
+  indices: Array | None = None
+  similarity: Array | None = None
+  carry: Any = None
+  losses: Mapping[str, Array] = dataclasses.field(default_factory=dict)
+
+
+class Prompt(nn.Module):
+  """Base of all prompts, and the prompt of a run without any.
+
+  Class attributes:
+    query_needs: fields of `Query` that the query pass must deliver; empty
+      means there is no query pass at all.
+  """
+
+  query_needs: ClassVar[tuple[str, ...]] = ()
+
+  @property
+  def dropped_tokens(self) -> int:
+    """Prompt tokens that the read-out counts though they never enter."""
+    return 0
+
+  @property
+  def votes(self) -> bool:
+    """Whether all images of a device's batch share the voted prompts."""
+    return False
+
+  @property
+  def order_matters(self) -> bool:
+    """Whether the same prompts in another order give other logits."""
+    return False
+
+  def select(self, query: Query, task_index: Array, *, train: bool,
+             vote: bool | None = None, mask: Array | None = None) -> Selection:
+    """Chooses prompts for a batch.
+
+    Args:
+      query: what the query pass delivered.
+      task_index: [] int32, traced; the task that trains, -1 at test time.
+      train: static.
+      vote: overrides `votes`; None keeps it.
+      mask: [B] float, 0 for padding, which must not vote.
+    """
+    del query, task_index, train, vote, mask
+    return Selection()
+
+  def at_layer(self, layer: int, tokens: Array, carry: Any
+               ) -> tuple[vit.LayerPrompt, Any]:
+    """What block `layer` receives, given its live tokens [B, T, D]."""
+    del layer, tokens
+    return vit.LayerPrompt(), carry
+
+  def pool(self, outputs: Array) -> Array:
+    """Prompt outputs [B, A, D] -> [B, D] for the read-out `prompt`."""
+    return jnp.mean(outputs, axis=1)
+
+
+def keep_state(state: Any, task_index: int, probe: Any) -> Any:
+  """The hook that does nothing."""
+  del task_index, probe
+  return state
+
+
+# Host side, between tasks, on the unreplicated train state; every host calls
+# it alike.  Must keep tree structure and shapes.
+Hook = Callable[[Any, int, Any], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+  """What a method adds to the plain frozen ViT with a head.
+
+  Attributes:
+    prompt: what is learned beside the head.
+    loss_weights: weight of each entry of `Selection.losses`.
+    memory: params -> fixed-shape arrays that outlive a task; they live beside
+      the optimizer state and are in every checkpoint.
+    transform: link of the optimizer chain, after clipping; receives
+      `memory=state.memory` as an extra argument.
+    begin_task, end_task: hooks.
+  """
+
+  prompt: nn.Module
+  loss_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  memory: Callable[[Any], Any] = lambda params: {}
+  transform: optax.GradientTransformation = optax.identity()
+  begin_task: Hook = keep_state
+  end_task: Hook = keep_state

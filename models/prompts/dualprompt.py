@@ -1,0 +1,121 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""DualPrompt: G-prompts that all tasks share and E-prompts from a pool.
+
+Wang et al., DualPrompt: Complementary Prompting for Rehearsal-free Continual
+Learning, ECCV 2022; options and arithmetic of google-research/l2p.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from models import vit
+from models.prompts import base
+from models.prompts import l2p
+from models.prompts import prompt_pool
+
+Array = jax.Array
+
+
+def _join(first: Array | None, second: Array | None, axis: int):
+  """Concatenates what is there."""
+  parts = [part for part in (first, second) if part is not None]
+  return jnp.concatenate(parts, axis=axis) if parts else None
+
+
+@dataclasses.dataclass(frozen=True)
+class GPrompt:
+  """Settings of the shared prompt.
+
+  Attributes:
+    layers: which blocks receive it, ascending.
+    length: G.
+    prefix: prefix on keys and values (True) or tokens.
+    same_key_value: one array serves as key part and as value part.
+  """
+
+  layers: tuple[int, ...]
+  length: int
+  prefix: bool
+  same_key_value: bool
+
+  def shape(self, width: int) -> tuple[int, ...]:
+    kinds = (1 if self.same_key_value else 2,) if self.prefix else ()
+    return (len(self.layers), *kinds, self.length, width)
+
+
+class DualPrompt(l2p.L2P):
+  """The E-prompts of `L2P` plus G-prompts; in a shared layer G stands first.
+
+  The original drops G-tokens in layers without E-tokens and still counts them
+  in the read-out (`dropped_tokens`); this is matched.
+
+  Attributes:
+    g_prompt: settings of the G-prompt.
+
+  Parameters beside the pool: `prefix` [Lg, 2, G, D]; [Lg, 1, G, D] when keys
+  and values are shared; [Lg, G, D] as tokens.  Only prompted layers have a row.
+  """
+
+  g_prompt: GPrompt | None = None
+
+  def setup(self):
+    super().setup()
+    self.prefix = self.param(
+        'prefix', prompt_pool.initializer('uniform'),
+        self.g_prompt.shape(self.pool_options['width']))
+
+  @property
+  def _g_token_layers(self) -> set[int]:
+    return set() if self.g_prompt.prefix else set(self.g_prompt.layers)
+
+  @property
+  def dropped_tokens(self) -> int:
+    dropped = self._g_token_layers - set(self.token_layers)
+    return self.g_prompt.length * len(dropped)
+
+  @property
+  def num_tokens(self) -> int:
+    entering = self._g_token_layers & set(self.token_layers)
+    return super().num_tokens + self.g_prompt.length * len(entering)
+
+  def _g_at(self, layer: int, batch: int) -> Array | None:
+    """[B, 2, G, H, D // H] as prefix, [B, G, D] as tokens, or None."""
+    if layer not in self.g_prompt.layers:
+      return None
+    prompt = self.prefix[self.g_prompt.layers.index(layer)]
+    if self.g_prompt.prefix:
+      prompt = jnp.broadcast_to(prompt, (2, *prompt.shape[1:]))
+      prompt = l2p.split_heads(prompt, self.num_heads)
+    return jnp.broadcast_to(prompt, (batch, *prompt.shape))
+
+  def at_layer(self, layer, tokens, carry):
+    mine, carry = super().at_layer(layer, tokens, carry)
+    shared = self._g_at(layer, len(tokens))
+    if self.g_prompt.prefix:
+      return mine.replace(prefix=_join(shared, mine.prefix, 2)), carry
+    if mine.tokens is None:
+      return mine, carry
+    return vit.LayerPrompt(tokens=_join(shared, mine.tokens, 1)), carry
+
+
+def build(config, backbone: vit.VisionTransformer) -> base.Method:
+  """DualPrompt, or its G-prompt alone when `use_e_prompt` is off."""
+  g_prompt = GPrompt(
+      tuple(sorted(config.g_prompt_layer_idx)), config.g_prompt_length,
+      config.use_prefix_tune_for_g_prompt, config.same_key_value_for_shared)
+  return l2p.method(
+      config, DualPrompt(**l2p.options(config, backbone), g_prompt=g_prompt))

@@ -1,0 +1,137 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""L2P: a prompt pool queried by the frozen ViT's class token.
+
+Wang et al., Learning to Prompt for Continual Learning, CVPR 2022; options and
+arithmetic of google-research/l2p.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from models import vit
+from models.prompts import base
+from models.prompts import prompt_pool
+
+Array = jax.Array
+
+
+def split_heads(prefix: Array, num_heads: int) -> Array:
+  """[..., D] -> [..., H, D // H]."""
+  return prefix.reshape(*prefix.shape[:-1], num_heads, -1)
+
+
+class L2P(base.Prompt):
+  """E-prompts from a pool, as tokens or as prefixes, in one or more layers.
+
+  Attributes:
+    layers: indices of the prompted layers, ascending; empty means no pool.
+    num_heads: of the backbone.
+    pool_options: keyword arguments of `PromptPool`.
+    reweight: learn the weights of the prompt outputs in the read-out.
+  """
+
+  layers: tuple[int, ...]
+  num_heads: int
+  pool_options: Mapping[str, Any]
+  reweight: bool = False
+
+  def setup(self):
+    if self.layers:
+      self.prompt_pool = prompt_pool.PromptPool(
+          num_layers=len(self.layers), **self.pool_options)
+    if self.reweight:
+      self.weights = self.param(
+          'reweight', prompt_pool.initializer('uniform'), (self.num_tokens,))
+
+  @property
+  def token_layers(self) -> tuple[int, ...]:
+    """Layers that E-prompts enter as tokens."""
+    return () if self.pool_options['prefix'] else self.layers
+
+  @property
+  def num_tokens(self) -> int:
+    """Prompt tokens A that the read-out counts."""
+    each = self.pool_options['length'] * self.pool_options['top_k']
+    return each * len(self.token_layers) + self.dropped_tokens
+
+  @property
+  def query_needs(self) -> tuple[str, ...]:
+    by_class_token = self.pool_options['embedding_key'] == 'cls'
+    return ('cls',) if self.layers and by_class_token else ()
+
+  @property
+  def votes(self) -> bool:
+    return bool(self.layers) and self.pool_options['batchwise_prompt']
+
+  @property
+  def order_matters(self) -> bool:
+    return self.reweight
+
+  def select(self, query, task_index, *, train, vote=None, mask=None):
+    if not self.layers:
+      return base.Selection()
+    return self.prompt_pool.select(
+        query, task_index, train=train,
+        vote=self.votes if vote is None else vote, mask=mask)
+
+  def at_layer(self, layer, tokens, carry):
+    if layer not in self.layers:
+      return vit.LayerPrompt(), carry
+    picked = carry[self.layers.index(layer)]
+    if self.pool_options['prefix']:
+      picked = split_heads(picked, self.num_heads)
+      return vit.LayerPrompt(prefix=picked), carry
+    return vit.LayerPrompt(tokens=picked), carry
+
+  def pool(self, outputs):
+    if not self.reweight:
+      return super().pool(outputs)
+    return jnp.einsum('bad,a->bd', outputs, jax.nn.softmax(self.weights))
+
+
+def options(config, backbone: vit.VisionTransformer) -> dict[str, Any]:
+  """Keyword arguments of `L2P` from a config."""
+  names = ('pool_size', 'length', 'top_k', 'embedding_key', 'prompt_key',
+           'prompt_key_init', 'initializer', 'batchwise_prompt',
+           'use_prompt_mask')
+  pool_options = {name: config.prompt_pool_param[name] for name in names}
+  pool_options.update(
+      prefix=config.use_prefix_tune_for_e_prompt, width=backbone.width)
+  layers = config.e_prompt_layer_idx if config.use_e_prompt else ()
+  return dict(layers=tuple(sorted(layers)), num_heads=backbone.num_heads,
+              pool_options=pool_options, reweight=config.reweight_prompt)
+
+
+def method(config, prompt: base.Prompt) -> base.Method:
+  """Pull loss and copying between tasks, as `config` asks for them."""
+  param = config.prompt_pool_param
+  names = (('prompt',) if param.shared_prompt_pool else ()) + (
+      ('key',) if param.shared_prompt_key else ())
+  weights = {'pull': config.pull_constraint_coeff * config.pull_constraint}
+
+  def begin_task(state, task_index, probe):
+    del probe
+    return state.replace(params=prompt_pool.hand_on(
+        state.params, task_index, top_k=param.top_k, names=names))
+
+  return base.Method(prompt, weights, begin_task=begin_task)
+
+
+def build(config, backbone: vit.VisionTransformer) -> base.Method:
+  """L2P as `config` describes it."""
+  return method(config, L2P(**options(config, backbone)))

@@ -1,0 +1,91 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Choosing prompts by key: pure functions.
+
+Reference: Wang et al., Learning to Prompt, CVPR 2022, equations 3-5, and the
+behaviour of google-research/l2p (cosine similarity, batch majority vote).
+"""
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+
+def l2_normalize(x: Array) -> Array:
+  """x / ||x|| over the last axis, safe at 0: x * max(sum x^2, 1e-12)^-1/2."""
+  square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+  return x * jax.lax.rsqrt(jnp.maximum(square, 1e-12))
+
+
+def cosine(query: Array, key: Array) -> Array:
+  """query [B, D], key [M, D] -> cosine similarities [B, M]."""
+  return l2_normalize(query) @ l2_normalize(key).T
+
+
+def best(similarity: Array, k: int) -> Array:
+  """The `k` most similar of [B, M], best first -> [B, K] int32.
+
+  Equal similarities: the lower index wins.
+  """
+  return jax.lax.top_k(similarity, k)[1]
+
+
+def majority_vote(indices: Array, pool_size: int, mask: Array | None = None
+                  ) -> Array:
+  """Gives every image the prompts that most images of the batch chose.
+
+  Args:
+    indices: [B, K] each image's own choice.
+    pool_size: M.
+    mask: [B], 0 for images that have no vote.
+
+  Returns:
+    [B, K] int32, all rows equal: more votes first, then the smaller index.
+  """
+  votes = jax.nn.one_hot(indices, pool_size, dtype=jnp.float32)
+  if mask is not None:
+    votes *= mask[:, None, None]
+  winners = best(jnp.sum(votes, axis=(0, 1)), indices.shape[1])
+  return jnp.broadcast_to(winners, indices.shape)
+
+
+def own_prompts(task_index: Array, otherwise: Array, pool_size: int) -> Array:
+  """The prompts t*K ... (t+1)*K - 1 that belong to task t, for all images.
+
+  Args:
+    task_index: [] int32, traced.
+    otherwise: [B, K] used when the task's prompts lie beyond the pool.
+    pool_size: M.
+
+  Returns:
+    [B, K] int32.
+  """
+  k = otherwise.shape[1]
+  mine = task_index * k + jnp.arange(k, dtype=otherwise.dtype)
+  return jnp.where((task_index + 1) * k <= pool_size, mine, otherwise)
+
+
+def pull_loss(similarity: Array, indices: Array) -> Array:
+  """Minus the mean over images of the summed cosine to their used keys.
+
+  Args:
+    similarity: [B, M] cosines.
+    indices: [B, K] used prompts.
+
+  Returns:
+    [] float32 (L2P equation 5, second term, with natural sign).
+  """
+  used = jnp.take_along_axis(similarity, indices, axis=1)
+  return -jnp.sum(used) / similarity.shape[0]

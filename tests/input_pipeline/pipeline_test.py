@@ -1,0 +1,307 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Batches: exact order, host shares, resume, padding, failures."""
+
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import input_pipeline
+from input_pipeline import datasets
+from input_pipeline import preprocess
+from input_pipeline import sources
+
+
+@pytest.fixture
+def build(make_config):
+  def make(*, global_batch_size=4, process_index=0, process_count=1, **changes):
+    return input_pipeline.build(
+        make_config(**changes), global_batch_size=global_batch_size,
+        process_index=process_index, process_count=process_count)
+  return make
+
+
+def _rows(batches):
+  """Which row of its split each picture of these batches is."""
+  return [row for batch in batches for row in
+          np.rint(batch['image'][:, 0, 0, 0] * 255).astype(int)]
+
+
+def _assert_equal(batches, others):
+  for batch, other in zip(batches, others, strict=True):
+    assert batch.keys() == other.keys()
+    for key in batch:
+      np.testing.assert_array_equal(batch[key], other[key])
+
+
+@pytest.fixture
+def noise(npz, arrays):
+  """A data set on which every crop looks different."""
+  rng = np.random.default_rng(1)
+  shape = arrays['train_images'].shape
+  return npz(train_images=rng.integers(0, 256, shape, np.uint8))
+
+
+class TestSchedule:
+
+  @pytest.mark.parametrize('epochs, batch, per_epoch', [
+      (2, 4, 2),    # 20 // 4 = 5 batches, 2 whole ones per epoch
+      (3, 4, 2),    # 30 // 4 = 7
+      (2, 10, 1),
+      (5, 7, 1)])   # 50 // 7 = 7
+  def test_counts_by_hand(self, build, epochs, batch, per_epoch):
+    stream = build(num_epochs=epochs, global_batch_size=batch)
+    schedule = stream.schedule(stream.tasks[0])
+    assert schedule == input_pipeline.Schedule(
+        per_epoch, epochs, per_epoch * epochs)
+    assert len(list(stream.batches(stream.tasks[0]))) == schedule.num_steps
+
+  def test_locate(self, build):
+    stream = build()  # 4 steps a task
+    found = [stream.locate(step) for step in (0, 3, 4, 11)]
+    assert [(task.index, step) for task, step in found] == [
+        (0, 0), (0, 3), (1, 0), (2, 3)]
+    assert stream.locate(12) == (None, 0)
+
+
+class TestTraining:
+
+  def test_order_runs_across_epochs(self, build):
+    stream = build(seed=9)
+    for task in stream.tasks:
+      order = np.concatenate([
+          np.random.default_rng([9, task.index, epoch]).permutation(10)
+          for epoch in range(2)])
+      expected = task.train_indices[order[:16]]  # 4 batches of 4, 4 left over
+      assert _rows(stream.batches(task)) == expected.tolist()
+
+  def test_batch_contents(self, build):
+    stream = build()
+    batch = next(stream.batches(stream.tasks[1]))
+    assert set(batch) == {'image', 'label'}
+    assert batch['image'].shape == (4, 6, 6, 3)
+    assert batch['image'].dtype == np.float32
+    assert batch['label'].shape == (4,) and batch['label'].dtype == np.int32
+    colours = np.rint(batch['image'] * 255).astype(int)
+    np.testing.assert_array_equal(colours[:, 2, 3, 1], batch['label'])
+    assert (colours[..., 2] == 7).all()
+
+  @pytest.mark.parametrize('order', [
+      {'continual.rand_seed': 5}, {'reverse_task': True}])
+  def test_labels_are_head_columns(self, build, order):
+    stream = build(**order)
+    assert stream.class_names == tuple(
+        f'class {label}' for label in stream.class_order)
+    for task in stream.tasks:
+      batches = [*stream.batches(task), *stream.clean_batches(task)]
+      for batch in batches:
+        real = batch.get('mask', np.ones(4)) == 1
+        labels = np.rint(batch['image'][real, 0, 0, 1] * 255).astype(int)
+        columns = batch['label'][real]
+        np.testing.assert_array_equal(stream.class_order[columns], labels)
+        assert task.class_mask[columns].all()
+
+  @pytest.mark.parametrize('hosts', [2, 4])
+  def test_hosts_share_the_same_global_batch(self, build, noise, hosts):
+    whole = build(dataset=noise)
+    parts = [build(dataset=noise, process_index=i, process_count=hosts)
+             for i in range(hosts)]
+    for task in whole.tasks:
+      shares = zip(*(part.batches(task) for part in parts), strict=True)
+      joined = ({key: np.concatenate([share[key] for share in step])
+                 for key in step[0]} for step in shares)
+      _assert_equal(joined, whole.batches(task))
+
+  @pytest.mark.parametrize('start', [0, 1, 3, 4])
+  def test_resume_continues_at_the_next_example(self, build, noise, start):
+    stream = build(dataset=noise)
+    task = stream.tasks[2]
+    unbroken = list(stream.batches(task))
+    _assert_equal(stream.batches(task, start_step=start), unbroken[start:])
+
+  @pytest.mark.parametrize('threads', [0, 1, 4])
+  def test_threads_do_not_matter(self, build, noise, threads):
+    streams = [build(dataset=noise, data_threads=n) for n in (2, threads)]
+    _assert_equal(*(stream.batches(stream.tasks[0]) for stream in streams))
+
+  def test_augmentation_follows_seed_task_epoch_and_example(self, build, noise):
+    """Each of the four changes the picture, and nothing else is needed."""
+    stream = build(dataset=noise, num_epochs=4, global_batch_size=5)
+    task = stream.tasks[0]
+    images = np.concatenate([b['image'] for b in stream.batches(task)])
+    rows = np.concatenate([
+        task.train_indices[
+            np.random.default_rng([42, 0, epoch]).permutation(10)]
+        for epoch in range(4)])
+    source = datasets.load(stream_config(noise)).train
+    for place in (0, 7, 13, 39):
+      rng = np.random.default_rng([42, 0, place // 10, rows[place], 1])
+      expected = preprocess.train_image(
+          source.image(rows[place]), rng, resize_size=8, crop_size=6)
+      np.testing.assert_array_equal(images[place], expected)
+    of_first = images[rows == rows[0]]
+    assert len(np.unique(of_first, axis=0)) == 4
+
+  def test_seed_changes_order_and_pictures(self, build, noise):
+    one, two = (
+        np.concatenate([b['image'] for b in stream.batches(stream.tasks[0])])
+        for stream in (build(dataset=noise, seed=seed) for seed in (0, 1)))
+    assert not np.array_equal(one, two)
+
+  def test_augmentation_setting(self, build, npz, arrays):
+    ramp = np.broadcast_to(
+        np.arange(0, 200, 50, dtype=np.uint8)[:, None], (30, 5, 4, 3))
+    stream = build(dataset=npz(train_images=ramp), augmentation='crop')
+    for batch in stream.batches(stream.tasks[0]):
+      assert (batch['image'][:, 0, 0] <= batch['image'][:, 0, -1]).all()
+    stream = build(dataset=npz(train_images=ramp), augmentation='none')
+    clean = next(stream.clean_batches(stream.tasks[0]))['image'][0]
+    for batch in stream.batches(stream.tasks[0]):
+      assert (batch['image'] == clean).all()
+
+
+class TestEvaluation:
+
+  @pytest.mark.parametrize('hosts', [1, 2])
+  @pytest.mark.parametrize('batch', [2, 4, 6, 10])
+  def test_every_image_exactly_once(self, build, arrays, hosts, batch):
+    seen = []
+    for host in range(hosts):
+      stream = build(global_batch_size=batch, process_index=host,
+                     process_count=hosts)
+      for eval_set in stream.eval_sets:
+        batches = list(stream.eval_batches(eval_set))
+        assert len(batches) == stream.num_eval_batches(eval_set)
+        assert len(batches) == -(-8 // batch)
+        for b in batches:
+          assert b['mask'].shape == b['index'].shape == (batch // hosts,)
+          assert b['mask'].dtype == np.float32 and b['index'].dtype == np.int32
+          real = b['mask'] == 1
+          rows = np.rint(b['image'][real, 0, 0, 0] * 255).astype(int)
+          np.testing.assert_array_equal(
+              eval_set.indices[b['index'][real]], rows)
+          np.testing.assert_array_equal(
+              arrays['test_labels'][rows], b['label'][real])
+          seen.extend(rows)
+          for key in b:  # padding is zero, all of it
+            assert not b[key][~real].any()
+    assert sorted(seen) == list(range(24))
+
+  def test_dropping_the_remainder(self, build):
+    stream = build(global_batch_size=3, eval_drop_remainder=True)
+    for eval_set in stream.eval_sets:
+      batches = list(stream.eval_batches(eval_set))
+      assert len(batches) == stream.num_eval_batches(eval_set) == 2
+      assert all(batch['mask'].all() for batch in batches)
+      assert _rows(batches) == eval_set.indices[:6].tolist()
+
+  @pytest.mark.parametrize('setting, value', [
+      ('zero_one', lambda x: x), ('minus_one_one', lambda x: 2 * x - 1)])
+  def test_values(self, build, npz, arrays, setting, value):
+    images = np.random.default_rng(0).integers(0, 256, (24, 9, 9, 3), np.uint8)
+    stream = build(dataset=npz(test_images=images), input_range=setting)
+    eval_set = stream.eval_sets[1]
+    batch = next(stream.eval_batches(eval_set))
+    for place, row in enumerate(eval_set.indices[:4]):
+      expected = preprocess.eval_image(images[row], 8, 6) / 255
+      np.testing.assert_allclose(
+          batch['image'][place], value(expected), atol=1e-6)
+
+  @pytest.mark.parametrize('norm_01', [True, False])
+  def test_automatic_range(self, build, arrays, norm_01):
+    stream = build(norm_01=norm_01)
+    image = next(stream.eval_batches(stream.eval_sets[0]))['image'][0, 0, 0]
+    row = stream.eval_sets[0].indices[0]
+    colour = arrays['test_images'][row, 0, 0] / 255
+    if not norm_01:
+      train = arrays['train_images'].reshape(-1, 3) / 255
+      std = train.std(0)
+      std[2] = 1  # a constant channel
+      colour = (colour - train.mean(0)) / std
+    np.testing.assert_allclose(image, colour, atol=1e-5)
+
+  @pytest.mark.parametrize('dropping', [True, False])
+  def test_clean_batches_hold_the_whole_task(self, build, noise, dropping):
+    stream = build(dataset=noise, eval_drop_remainder=dropping)
+    task = stream.tasks[1]
+    source = datasets.load(stream_config(noise)).train
+    batches = list(stream.clean_batches(task))
+    assert [int(b['mask'].sum()) for b in batches] == [4, 4, 2]
+    images = np.concatenate([b['image'][b['mask'] == 1] for b in batches])
+    for image, row in zip(images, task.train_indices, strict=True):
+      expected = preprocess.eval_image(source.image(row), 8, 6)
+      np.testing.assert_array_equal(image, preprocess.to_unit(expected))
+
+
+class TestFailures:
+
+  @pytest.mark.parametrize('changes, message', [
+      ({'global_batch_size': 11}, 'batch of 11 is larger than task 1 .* 10 tr'),
+      ({'global_batch_size': 9, 'eval_drop_remainder': True},
+       'drops all 8 test images of task 1'),
+      ({'global_batch_size': 3, 'process_count': 2}, '3 does not divide .* 2'),
+      ({'input_size': 9}, 'input_size=9 .* resize_size=8'),
+      ({'augmentation': 'flip'}, "unknown augmentation 'flip', have .*crop"),
+      ({'input_range': 'unit'}, "unknown input_range 'unit', have .*auto"),
+      ({'seed': -1}, 'seed=-1'),
+      ({'num_epochs': 0}, 'num_epochs=0'),
+      ({'subsample_rate': 101}, 'subsample_rate=101'),
+      ({'gaussian_schedule': True}, 'gaussian_schedule')])
+  def test_one_line_before_any_work(self, build, changes, message):
+    with pytest.raises(ValueError, match=message) as error:
+      build(**changes)
+    assert '\n' not in str(error.value)
+
+  @pytest.mark.parametrize('threads', [0, 2])
+  def test_a_bad_image_surfaces(self, build, monkeypatch, threads):
+    read = sources.ArraySource.image
+
+    def image(self, index):
+      if index == stream.tasks[0].train_indices[3]:
+        raise ValueError('image 3 does not decode')
+      return read(self, index)
+
+    stream = build(data_threads=threads)
+    monkeypatch.setattr(sources.ArraySource, 'image', image)
+    with pytest.raises(ValueError, match='image 3 does not decode'):
+      list(stream.batches(stream.tasks[0]))
+
+  def test_threads_end_with_the_iterator(self, build):
+    stream = build()
+    before = set(threading.enumerate())
+    batches = stream.batches(stream.tasks[0])
+    next(batches)
+    del batches
+    for thread in set(threading.enumerate()) - before:
+      thread.join(timeout=10)
+      assert not thread.is_alive()
+
+
+def test_import_leaves_tensorflow_out():
+  code = ('import sys, input_pipeline; '
+          'print({"tensorflow", "tensorflow_datasets"} & set(sys.modules))')
+  out = subprocess.run([sys.executable, '-c', code], capture_output=True,
+                       text=True, check=True)
+  assert out.stdout.strip() == 'set()'
+
+
+def stream_config(name):
+  """All that `datasets.load` reads."""
+  class Config:
+    dataset = name
+    data_dir = ''
+  return Config

@@ -1,0 +1,273 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""TFDS data sets, prepared by the real builders without a network."""
+
+import io
+import tarfile
+import types
+
+import numpy as np
+import pytest
+from sklearn import datasets as sklearn_datasets
+
+import input_pipeline
+from input_pipeline import datasets
+from input_pipeline import sources
+
+CIFAR_URL = 'https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz'
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+  for key in ('http_proxy', 'https_proxy', 'all_proxy'):
+    monkeypatch.setenv(key, 'http://127.0.0.1:9')
+    monkeypatch.setenv(key.upper(), 'http://127.0.0.1:9')
+
+
+@pytest.fixture(scope='module')
+def digits_dir(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('digits')
+  _load('digits', folder)
+  return folder
+
+
+@pytest.fixture(scope='module')
+def cifar_records():
+  """uint8 [N, 3074]: coarse label, label, picture [3, 32, 32]."""
+  rng = np.random.default_rng(0)
+  records = {}
+  for split, count in (('train', 300), ('test', 200)):
+    records[split] = rng.integers(0, 256, (count, 3074), np.uint8)
+    records[split][:, 1] = np.arange(count) % 100
+    records[split][:, 0] = records[split][:, 1] // 5
+  return records
+
+
+@pytest.fixture(scope='module')
+def cifar_dir(cifar_records, tmp_path_factory):
+  """A TFDS folder whose archive has been fetched already."""
+  folder = tmp_path_factory.mktemp('cifar100')
+  _put_archive(folder / 'downloads', {
+      'train.bin': cifar_records['train'].tobytes(),
+      'test.bin': cifar_records['test'].tobytes(),
+      'fine_label_names.txt': _lines('fine', 100),
+      'coarse_label_names.txt': _lines('coarse', 20)})
+  return folder
+
+
+def _load(name, folder):
+  return datasets.load(
+      types.SimpleNamespace(dataset=name, data_dir=str(folder)))
+
+
+def _images(source):
+  return np.stack([source.image(i) for i in range(len(source))])
+
+
+class TestDigits:
+
+  def test_holds_all_digits_once(self, digits_dir):
+    dataset = _load('digits', digits_dir)
+    parts = [np.concatenate([_images(s)[..., 0].reshape(-1, 64),
+                             s.labels[:, None]], axis=1)
+             for s in (dataset.train, dataset.test)]
+    digits = sklearn_datasets.load_digits()
+    levels = np.rint(digits.data * 255 / 16)
+    expected = np.concatenate([levels, digits.target[:, None]], axis=1)
+    ours = np.concatenate(parts)
+    np.testing.assert_array_equal(
+        ours[np.lexsort(ours.T)], expected[np.lexsort(expected.T)])
+    assert len(ours) == 1797
+
+  def test_split_is_stratified(self, digits_dir):
+    dataset = _load('digits', digits_dir)
+    counts = [np.bincount(s.labels, minlength=10)
+              for s in (dataset.train, dataset.test)]
+    np.testing.assert_allclose(counts[1] / sum(counts), 0.2, atol=0.003)
+
+  def test_grey_and_statistics(self, digits_dir):
+    dataset = _load('digits', digits_dir)
+    images = _images(dataset.train)
+    assert images.shape[1:] == (8, 8, 3) and images.dtype == np.uint8
+    assert (images == images[..., :1]).all() and images.max() == 255
+    np.testing.assert_allclose(dataset.mean, (images / 255).mean(), atol=1e-4)
+    np.testing.assert_allclose(dataset.std, (images / 255).std(), atol=1e-4)
+    assert dataset.class_names == tuple('0123456789')
+
+  def test_second_start_writes_nothing(self, digits_dir, monkeypatch):
+    def state():
+      return {p: p.stat().st_mtime_ns for p in digits_dir.rglob('*')}
+    before = state()
+    monkeypatch.setattr(sklearn_datasets, 'load_digits', None)
+    _load('digits', digits_dir)
+    assert state() == before
+
+  def test_preparing_is_reproducible(self, digits_dir, tmp_path):
+    one, two = (_load('digits', d) for d in (digits_dir, tmp_path))
+    np.testing.assert_array_equal(one.train.labels, two.train.labels)
+    np.testing.assert_array_equal(_images(one.test), _images(two.test))
+
+  def test_a_failed_attempt_leaves_no_data_set(self, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+      patch.setattr(sklearn_datasets, 'load_digits', None)
+      with pytest.raises(FileNotFoundError, match='digits is not in') as error:
+        _load('digits', tmp_path)
+    assert '\n' not in str(error.value)
+    assert not (tmp_path / 'digits/1.0.0').exists()
+    assert len(_load('digits', tmp_path).train) == 1438
+
+  def test_two_processes_at_once(self, tmp_path, monkeypatch):
+    """The other one finishes while this one is still writing."""
+    load_digits = sklearn_datasets.load_digits
+
+    def meanwhile():
+      monkeypatch.setattr(sklearn_datasets, 'load_digits', load_digits)
+      _load('digits', tmp_path)
+      return load_digits()
+
+    monkeypatch.setattr(sklearn_datasets, 'load_digits', meanwhile)
+    assert len(_load('digits', tmp_path).train) == 1438
+    assert [p.name for p in (tmp_path / 'digits').iterdir()] == ['1.0.0']
+
+  def test_folder_that_cannot_be_made(self, tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(FileNotFoundError, match='folder that can be written'):
+      _load('digits', tmp_path / 'file')
+
+  def test_stored_without_random_access(self, tmp_path):
+    from input_pipeline import digits  # pylint: disable=g-import-not-at-top
+    digits.Digits(data_dir=tmp_path,
+                  file_format='tfrecord').download_and_prepare()
+    with pytest.raises(ValueError, match='stored as tfrecord.*array_record'):
+      _load('digits', tmp_path)
+
+  def test_stream(self, make_config, digits_dir):
+    config = make_config(
+        dataset='digits', data_dir=str(digits_dir), input_size=32,
+        resize_size=36, augmentation='crop',
+        **{'continual.num_tasks': 5, 'continual.num_classes_per_task': 2})
+    stream = input_pipeline.build(config, global_batch_size=16)
+    batch = next(stream.batches(stream.tasks[4]))
+    assert batch['image'].shape == (16, 32, 32, 3)
+    assert set(batch['label']) == {8, 9}
+    scored = [b['mask'].sum() for e in stream.eval_sets
+              for b in stream.eval_batches(e)]
+    assert sum(scored) == 359
+
+
+class TestCifar100:
+
+  def test_contents(self, cifar_dir, cifar_records):
+    dataset = _load('cifar100', cifar_dir)
+    assert dataset.class_names[:2] == ('fine_0', 'fine_1')
+    assert dataset.num_classes == len(dataset.class_names) == 100
+    for split in ('train', 'test'):
+      source = getattr(dataset, split)
+      pictures = {r[2:].reshape(3, 32, 32).transpose(1, 2, 0).tobytes(): r[1]
+                  for r in cifar_records[split]}
+      assert len(source) == len(pictures)
+      for i, label in enumerate(source.labels):
+        assert pictures.pop(source.image(i).tobytes()) == label
+
+  def test_stream(self, make_config, cifar_dir):
+    config = make_config(
+        dataset='cifar100', data_dir=str(cifar_dir),
+        **{'continual.num_tasks': 10, 'continual.num_classes_per_task': 10})
+    stream = input_pipeline.build(config, global_batch_size=8)
+    assert [t.num_examples for t in stream.tasks] == [30] * 10
+    assert [e.num_examples for e in stream.eval_sets] == [20] * 10
+    for batch in stream.batches(stream.tasks[3]):
+      assert stream.tasks[3].class_mask[batch['label']].all()
+
+
+def _lines(name, count):
+  return ''.join(f'{name}_{i}\n' for i in range(count)).encode()
+
+
+def _put_archive(downloads, files):
+  """Writes CIFAR-100's archive, with other contents, as TFDS keeps it."""
+  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
+  download = tfds.core.download
+  checksums, resource = download.checksums, download.resource
+  info = checksums.get_all_url_infos()[CIFAR_URL]
+  path = downloads / resource.get_dl_fname(CIFAR_URL, info.checksum)
+  downloads.mkdir()
+  with tarfile.open(path, 'w:gz') as tar:
+    for name, content in files.items():
+      member = tarfile.TarInfo(f'cifar-100-binary/{name}')
+      member.size = len(content)
+      tar.addfile(member, io.BytesIO(content))
+  resource.write_info_file(
+      url=CIFAR_URL, path=path, dataset_name='cifar100',
+      original_fname='cifar-100-binary.tar.gz', url_info=info)
+
+
+def test_no_network_is_told_at_once(tmp_path, monkeypatch):
+  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
+  # TFDS would try for minutes.
+  monkeypatch.setattr(tfds.image_classification.Cifar100,
+                      'download_and_prepare', None)
+  (tmp_path / 'downloads/of_something_else.INFO').mkdir(parents=True)
+  with pytest.raises(FileNotFoundError) as error:
+    _load('cifar100', tmp_path)
+  message = str(error.value)
+  assert '\n' not in message and 'cannot be reached' in message
+  assert (f'tfds.builder("cifar100", data_dir="{tmp_path}", '
+          'file_format="array_record").download_and_prepare()') in message
+
+
+@pytest.mark.parametrize('name', sorted(set(datasets.SPECS) - {'digits'}))
+def test_specs_are_those_of_the_catalogue(name, tmp_path):
+  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
+  spec = datasets.SPECS[name]
+  features = tfds.builder(spec.builder, data_dir=tmp_path).info.features
+  assert features['label'].num_classes == spec.num_classes
+  assert isinstance(features['image'], tfds.features.Image)
+
+
+def test_tensorflow_sees_no_accelerator(digits_dir):
+  import tensorflow as tf  # pylint: disable=g-import-not-at-top
+  _load('digits', digits_dir)
+  assert not tf.config.get_visible_devices('GPU')
+  assert not tf.config.get_visible_devices('TPU')
+
+
+class TestDecoding:
+
+  def _source(self, *encoded):
+    """A source over given bytes; only the TFDS files are left out."""
+    records = [{'image': e, 'label': 0} for e in encoded]
+    builder = types.SimpleNamespace(
+        info=types.SimpleNamespace(full_name='things/1.0.0'),
+        as_data_source=lambda split, decoders: records)
+    return sources.TfdsSource(builder, 'train')
+
+  def _png(self, image):
+    import cv2  # pylint: disable=g-import-not-at-top
+    return cv2.imencode('.png', image)[1].tobytes()
+
+  def test_colours_come_in_rgb_order(self):
+    blue_green_red = np.full((2, 3, 3), (10, 20, 30), np.uint8)
+    image = self._source(self._png(blue_green_red)).image(0)
+    assert image.shape == (2, 3, 3)
+    np.testing.assert_array_equal(image[1, 2], [30, 20, 10])
+
+  @pytest.mark.parametrize('content', [b'', b'no picture', None])
+  def test_broken_image_is_named(self, content):
+    good = self._png(np.zeros((40, 40, 3), np.uint8))
+    content = good[:20] if content is None else content
+    source = self._source(good, content)
+    assert source.image(0).shape == (40, 40, 3)
+    with pytest.raises(ValueError, match='things/1.0.0 train: image 1 does'):
+      source.image(1)

@@ -1,0 +1,34 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Compares this code with recorded numbers of the original, file by file.
+
+  python -m tests.parity ../shared/parity/official_l2p/*.npz
+
+Every line is one recorded array (leaves of one parameter tree share a line):
+largest absolute and relative difference, tolerance, PASS or FAIL.  The package
+converts names and compares; all arithmetic is that of `models`, `train_lib` and
+`input_pipeline`.
+
+  fixture.py      a file, what kind it is, which of its arrays were looked at
+  report.py       comparisons and their lines
+  tolerances.py   how far a number may be off
+  bridge.py       the original's configs and parameter trees -> ours
+  replicas.py     the real steps on the devices a file asks for
+  plain.py  pictures.py  pretrained.py                kinds without a network
+  forward.py  training.py  evaluation.py  tasks.py    kinds with one
+  kinds.py        kind -> function
+
+This file imports nothing: the number of devices must be set before JAX is
+imported, see `__main__.py`.
+"""

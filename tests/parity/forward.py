@@ -1,0 +1,124 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Forward passes: query, selection, prompted pass, read-out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from models import vit
+from tests.parity import bridge
+from tests.parity import tolerances as tol
+from tests.parity.fixture import Fixture
+from tests.parity.fixture import Unsupported
+from tests.parity.report import Report
+from train_lib import state as state_lib
+from train_lib import steps
+from train_lib.program import Program
+
+
+def run(fixture: Fixture, report: Report) -> None:
+  """Every case of the file."""
+  common = fixture.under('params')
+  for name, case in fixture.cases().items():
+    _case(fixture, report, f'case/{name}', case, common)
+  if 'query_features' in fixture:
+    program = bridge.program(fixture.meta, bridge.expand(fixture.meta),
+                         num_classes=bridge.num_classes(fixture))
+    got = _class_token(program, common, fixture['images'])
+    report.compare('query_features', got, fixture['query_features'],
+                   tol.FEATURES, remark='plain ViT')
+
+
+def _case(fixture: Fixture, report: Report, name: str,
+          case: Mapping[str, Any], common: Mapping[str, np.ndarray]) -> None:
+  own = f'{name}/images'
+  images = fixture[own if own in fixture else 'images']
+  config, task_index = _selection(fixture, name, case)
+  program = bridge.program(fixture.meta, config, image_size=images.shape[1],
+                       num_classes=bridge.num_classes(fixture))
+  leaves = {**common, **fixture.under(f'{name}/params')}
+  train = case.get('mode', 'eval') == 'train'
+  got = _forward(program, bridge.select(program, leaves), images, task_index, train)
+  if f'{name}/out/query_features' in fixture and 'query_features' not in got:
+    got['query_features'] = _class_token(program, leaves, images)
+  for array, want in fixture.under(f'{name}/out').items():
+    if array not in got:
+      report.fail(f'{name}/out/{array}', 'our model has no such output')
+      continue
+    report.compare(f'{name}/out/{array}', got[array], want,
+                   _tolerance(array, config.temperature))
+  if own not in fixture and 'query_features' in got:
+    report.compare(f'{name}: query_features', got['query_features'],
+                   fixture['query_features'], tol.FEATURES,
+                   remark='as the model reads them')
+
+
+def _selection(fixture: Fixture, name: str, case: Mapping[str, Any]):
+  """(config, task index): where a selection is imposed, by task."""
+  task_index, imposed = case.get('task_id'), f'{name}/prompt_mask'
+  if imposed not in fixture:
+    if task_index is not None:
+      return bridge.expand(fixture.meta, case), task_index
+    return bridge.expand(fixture.meta, case, use_prompt_mask=False), -1
+  mask = fixture[imposed]
+  if task_index is None:
+    task_index = int(mask[0, 0]) // mask.shape[1]
+  first = task_index * mask.shape[1]
+  if not (mask == first + np.arange(mask.shape[1])).all():
+    raise Unsupported(f'{imposed} is not what task {task_index} imposes')
+  return bridge.expand(fixture.meta, case, use_prompt_mask=True), task_index
+
+
+def _forward(program: Program, params: Mapping[str, np.ndarray],
+             images: np.ndarray, task_index: int, train: bool
+             ) -> dict[str, Any]:
+  """Outputs of our model under the recorded names."""
+  query_fn = steps.make_query(program.model)
+
+  def both_passes(params, images, task_index):
+    query = query_fn(params, images)
+    return query, program.model.apply(
+        state_lib.variables(params), images, query, task_index, train=train,
+        rngs={'dropout': jax.random.key(0)})
+
+  query, out = jax.jit(both_passes)(params, images, np.int32(task_index))
+  got = {'logits': out.logits, 'pre_logits': out.pre_logits,
+         'query_features': query.cls, 'prompt_idx': out.selection.indices,
+         'sim': out.selection.similarity}
+  if 'pull' in out.selection.losses:
+    got['reduce_sim'] = -out.selection.losses['pull']
+  return {name: value for name, value in got.items() if value is not None}
+
+
+def _class_token(program: Program, leaves: Mapping[str, np.ndarray],
+                 images: np.ndarray) -> jax.Array:
+  """[B, D] of the plain backbone."""
+  backbone = {path.removeprefix('backbone/'): array for path, array
+              in bridge.select(program, leaves).items() if path.startswith('backbone/')}
+  features = program.model.backbone.apply(
+      state_lib.variables(backbone), images, read=vit.read_class_token)
+  return features.tokens[:, 0]
+
+
+def _tolerance(array: str, temperature: float) -> tol.Tolerance:
+  if array == 'prompt_idx':
+    return tol.EXACT
+  if array in ('sim', 'reduce_sim'):
+    return tol.SIMILARITY
+  if array == 'logits' and temperature != 1:
+    return tol.TEMPERATURE
+  return tol.FEATURES

@@ -1,0 +1,142 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Preprocessing of pictures; pictures travel as int32 with 8-bit values."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import scipy.stats
+
+from input_pipeline import datasets
+from input_pipeline import preprocess
+from tests.parity import tolerances as tol
+from tests.parity.fixture import Fixture
+from tests.parity.report import Report
+
+_NO_JPEG = 'we do not re-encode training pictures as JPEG (design decision)'
+# Kolmogorov-Smirnov distance that samples of one distribution exceed once in
+# a thousand: this times sqrt(1/n + 1/m).
+_KS_LIMIT = 1.949
+_OUR_BOXES = 20_000
+# An 8-bit value may be off by one where it was this close to a whole number.
+_WHOLE = 1e-3
+
+
+def run(fixture: Fixture, report: Report) -> None:
+  """All pictures, then the distribution of the boxes."""
+  for name in fixture.names:
+    if name.endswith('/image'):
+      _picture(fixture, report, name.removesuffix('/image'))
+  for name, want in fixture.under('box_samples').items():
+    meta = fixture.meta.get('box_samples', {}).get(name, {})
+    _boxes(report, f'box_samples/{name}', want, meta)
+
+
+def _picture(fixture: Fixture, report: Report, name: str) -> None:
+  case, meta = fixture.under(name), fixture.cases().get(name, {})
+  image = case['image'].astype(np.uint8)
+  crop = case['eval_times_255'].shape[0]
+  size = meta.get('resize_size') or case['resized_uint8'].shape[0]
+  exact = preprocess.crop_flip_resize(
+      image, (0, 0, *image.shape[:2]), False, size) * 255
+  margin = (size - crop) // 2
+  window = slice(margin, margin + crop)
+  _compare_levels(report, f'{name}/eval_times_255',
+                  preprocess.eval_image(image, size, crop),
+                  case['eval_times_255'], exact[window, window])
+  _label(report, f'{name}/eval_label', case, meta)
+  if 'resized_uint8' in case:
+    resized = preprocess.resize_uint8(image, size)
+    _compare_levels(report, f'{name}/resized_uint8', resized,
+                    case['resized_uint8'], exact)
+    _training(report, name, case, resized, crop)
+
+
+def _compare_levels(report: Report, name: str, got: np.ndarray,
+                    want: np.ndarray, exact: np.ndarray) -> None:
+  """8-bit values: equal, or one level off where the cut is a coin toss."""
+  close = np.abs(exact - np.round(exact)) < _WHOLE
+  if got.shape == want.shape == close.shape and not np.array_equal(got, want):
+    rounding = close & (np.abs(want - got.astype(np.int32)) == 1)
+    report.compare(name, np.where(rounding, want, got), want,
+                   remark=f'{rounding.sum()} values on a whole number apart')
+  else:
+    report.compare(name, got, want)
+
+
+def _label(report: Report, name: str, case: Mapping[str, np.ndarray],
+           meta: Mapping[str, Any]) -> None:
+  if 'eval_label' not in case:
+    return
+  if meta.get('dataset') in datasets.SPECS:
+    report.compare(name, meta['label'], case['eval_label'],
+                   remark='labels of this data set are used as they are')
+  else:
+    report.note(name, f'{meta.get("dataset")} is not built yet')
+
+
+def _training(report: Report, name: str, case: Mapping[str, np.ndarray],
+              resized: np.ndarray, crop: int) -> None:
+  """Crops, with the boxes and flips that were drawn."""
+  for array in case:
+    if array in ('jpeg_decoded_uint8', 'crop_after_decode_max_diff'):
+      report.note(f'{name}/{array}', _NO_JPEG)
+  if 'train_image' not in case:
+    for array in ('box', 'flip', 'jpeg_effect'):
+      if array in case:
+        report.note(f'{name}/{array}', 'its pictures are not recorded')
+    return
+  from_jpeg, plain = [], []
+  for j, (box, flip) in enumerate(zip(case['box'], case['flip'])):
+    decoded = case[f'crop_uint8_{j}'].astype(np.uint8)
+    whole = (0, 0, *decoded.shape[:2])
+    from_jpeg.append(
+        preprocess.crop_flip_resize(decoded, whole, bool(flip), crop))
+    plain.append(preprocess.crop_flip_resize(
+        resized, tuple(box.tolist()), bool(flip), crop))
+  report.compare(f'{name}/train_image', from_jpeg, case['train_image'],
+                 tol.METRIC, remark='from the decoded crops')
+  report.compare(f'{name}/train_image_without_jpeg', plain,
+                 case['train_image_without_jpeg'], tol.METRIC)
+  off = np.abs(np.stack(plain) - case['train_image'])
+  effect = [off.mean(), np.percentile(off, 99), off.max()]
+  report.compare(f'{name}/jpeg_effect', effect, case['jpeg_effect'],
+                 tol.JPEG_EFFECT, remark='ours against JPEG crops')
+
+
+def _boxes(report: Report, name: str, want: np.ndarray,
+           meta: Mapping[str, Any]) -> None:
+  """Two-sample tests: our boxes against the recorded ones."""
+  height = meta.get('height', int((want[:, 0] + want[:, 2]).max()))
+  width = meta.get('width', int((want[:, 1] + want[:, 3]).max()))
+  rng = np.random.default_rng(0)
+  got = np.array([preprocess.sample_box(rng, height, width)
+                  for _ in range(_OUR_BOXES)])
+  limit = _KS_LIMIT * (1 / len(got) + 1 / len(want)) ** 0.5
+  ours, theirs = (_features(b, height, width) for b in (got, want))
+  for feature, values in ours.items():
+    distance = scipy.stats.ks_2samp(values, theirs[feature]).statistic
+    report.compare(f'{name}: {feature}', distance, 0.0,
+                   tol.Tolerance(absolute=limit),
+                   remark='Kolmogorov-Smirnov distance')
+
+
+def _features(boxes: np.ndarray, height: int, width: int
+              ) -> dict[str, np.ndarray]:
+  top, left, h, w = boxes.astype(np.float64).T
+  return {'area': h * w / (height * width), 'aspect': w / h,
+          'height': h, 'width': w,
+          'top': top / np.maximum(height - h, 1),
+          'left': left / np.maximum(width - w, 1)}

@@ -1,0 +1,259 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Checkpoints: exact, whole or absent, and of this config only."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import warnings
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from train_lib import checkpoint
+from train_lib import results as results_lib
+
+CONFIG = json.dumps({'seed': 42, 'prompt': {'size': 10, 'layers': [0, 1]}})
+TX = optax.chain(optax.clip_by_global_norm(1.),
+                 optax.inject_hyperparams(optax.adamw)(learning_rate=.1))
+
+
+@flax.struct.dataclass
+class State:
+  """As the real train state, in small."""
+  step: jax.Array
+  params: dict
+  opt_state: optax.OptState
+  memory: dict
+
+
+def _state(seed=0):
+  keys = jax.random.split(jax.random.key(seed), 3)
+  params = {'prompt/prompt_pool/key': jax.random.normal(keys[0], (4, 3)),
+            'head/kernel': jax.random.normal(keys[1], (3, 2))}
+  bases = jax.random.normal(keys[2], (2, 2), jnp.bfloat16)
+  memory = {'bases': {'head/kernel': bases},
+            'empty': jnp.zeros((0, 3)), 'count': jnp.int32(seed),
+            'seen': jnp.array([True, False])}
+  return State(jnp.int32(7 * seed), params, TX.init(params), memory)
+
+
+@jax.jit
+def _train(state):
+  grads = jax.tree.map(lambda p: jnp.sin(3 * p) + state.step, state.params)
+  updates, opt_state = TX.update(grads, state.opt_state, state.params)
+  return state.replace(step=state.step + 1, opt_state=opt_state,
+                       params=optax.apply_updates(state.params, updates))
+
+
+def _assert_same(a, b):
+  assert jax.tree.structure(a) == jax.tree.structure(b)
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    x, y = np.asarray(x), np.asarray(y)
+    assert x.dtype == y.dtype and x.shape == y.shape
+    assert x.tobytes() == y.tobytes()
+
+
+@pytest.fixture(name='make')
+def _make(tmp_path):
+  opened = []
+
+  def make(config=CONFIG, **kwargs):
+    opened.append(checkpoint.Checkpointer(tmp_path / 'checkpoints', config,
+                                          **kwargs))
+    return opened[-1]
+
+  yield make
+  for checkpointer in opened:
+    checkpointer.close()
+
+
+def test_nothing_to_restore(make):
+  checkpointer = make()
+  assert checkpointer.restore_latest(_state()) is None
+  assert checkpointer.latest_task is None
+
+
+def test_restores_every_bit(make):
+  state = _train(_train(_state(1)))
+  arrays = {'correct:batch': np.array([[3, -1], [2, 1]]),
+            'loss': np.array([np.nan, 1 / 3]), 'a/b.c': np.zeros((0, 2))}
+  checkpointer = make()
+  checkpointer.save(4, state, arrays)
+  checkpointer.close()
+  task, restored, restored_arrays = make().restore_latest(_state(0))
+  assert task == 4
+  assert isinstance(restored, State)
+  _assert_same(restored, state)
+  _assert_same(restored_arrays, arrays)
+
+
+def test_stopped_and_resumed_equals_unbroken(make):
+  unbroken = _state(2)
+  for _ in range(6):
+    unbroken = _train(unbroken)
+  state = _state(2)
+  for _ in range(3):
+    state = _train(state)
+  first = make()
+  first.save(0, state, {'x': np.zeros(1)})
+  first.close()
+  _, state, _ = make().restore_latest(_state(0))
+  for _ in range(3):
+    state = _train(state)
+  _assert_same(state, unbroken)
+
+
+def test_results_survive(make):
+  results = results_lib.Results(2, ('a', 'b'), headline='batch')
+  results.record(0, {0: results_lib.Scores(
+      9, {'batch': 4}, loss=.1, prompt_counts=np.array([5, 4]))}, seconds=.5)
+  checkpointer = make()
+  checkpointer.save(0, _state(), results.arrays())
+  checkpointer.wait()
+  other = results_lib.Results(2, ('a', 'b'), headline='batch')
+  other.restore(checkpointer.restore_latest(_state())[2])
+  _assert_same(other.arrays(), results.arrays())
+
+
+def test_save_takes_a_copy_before_it_returns(make):
+  memory = {'store': np.arange(200_000.)}
+  state = State(jnp.int32(0), {}, (), memory)
+  checkpointer = make()
+  checkpointer.save(0, state, {'x': memory['store']})
+  memory['store'][:] = -1
+  _, restored, arrays = checkpointer.restore_latest(state)
+  np.testing.assert_array_equal(restored.memory['store'], np.arange(200_000.))
+  np.testing.assert_array_equal(arrays['x'], np.arange(200_000.))
+
+
+def test_newest_is_restored_and_older_ones_are_deleted(make, tmp_path):
+  checkpointer = make(max_to_keep=2)
+  for task in range(4):
+    checkpointer.save(task, _state(task), {'task': np.array(task)})
+  task, state, arrays = checkpointer.restore_latest(_state())
+  assert (task, int(state.step), int(arrays['task'])) == (3, 21, 3)
+  assert sorted(os.listdir(tmp_path / 'checkpoints')) == ['2', '3']
+
+
+def test_tasks_must_advance(make):
+  checkpointer = make()
+  checkpointer.save(1, _state(), {'x': np.zeros(1)})
+  for task in (0, 1):
+    with pytest.raises(ValueError, match=f'task {task} is not later'):
+      checkpointer.save(task, _state(), {'x': np.zeros(1)})
+
+
+def test_another_config_is_refused_with_what_differs(make):
+  first = make()
+  first.save(0, _state(), {'x': np.zeros(1)})
+  first.close()
+  other = json.dumps({'prompt': {'size': 20, 'layers': [0, 1]}, 'lr': .1})
+  with pytest.raises(ValueError) as error:
+    make(other)
+  message = str(error.value)
+  assert '\n' not in message
+  assert 'checkpoints/0 belongs to another config' in message
+  assert message.endswith(
+      'lr: (absent) -> 0.1; prompt.size: 10 -> 20; seed: 42 -> (absent)')
+
+
+def test_order_of_config_keys_does_not_matter(make):
+  first = make()
+  first.save(0, _state(), {'x': np.zeros(1)})
+  first.close()
+  same = json.dumps({'prompt': {'layers': [0, 1], 'size': 10}, 'seed': 42})
+  assert make(same).restore_latest(_state())[0] == 0
+
+
+def test_config_differences_tell_types_apart():
+  assert checkpoint.config_differences('{"a": 1, "b": "x"}',
+                                       '{"a": true, "b": "x"}') == [
+                                           'a: 1 -> true']
+  assert checkpoint.config_differences('{"a": [1]}', '{"a": [1]}') == []
+
+
+def test_another_structure_is_refused(make):
+  checkpointer = make()
+  checkpointer.save(0, _state(), {'x': np.zeros(1)})
+  state = _state()
+  wider = state.replace(params=state.params | {
+      'head/kernel': jnp.zeros((3, 5)), 'prompt/new': jnp.zeros(1)})
+  with pytest.raises(ValueError) as error:
+    checkpointer.restore_latest(wider)
+  message = str(error.value)
+  assert ('params/head/kernel: ["float32", [3, 2]] -> ["float32", [3, 5]]'
+          in message)
+  assert 'params/prompt/new: (absent) -> ["float32", [1]]' in message
+
+
+def test_unfinished_save_is_ignored(make, tmp_path):
+  first = make()
+  first.save(0, _state(1), {'x': np.zeros(1)})
+  first.close()
+  directory = tmp_path / 'checkpoints'
+  # What a kill in the middle of the next save leaves behind.
+  for task in (1, 7):
+    left = directory / f'{task}.orbax-checkpoint-tmp'
+    shutil.copytree(directory / '0', left)
+    (left / 'commit_success.txt').unlink(missing_ok=True)
+    shutil.rmtree(left / 'state')
+  checkpointer = make()
+  task, state, _ = checkpointer.restore_latest(_state())
+  assert task == 0
+  _assert_same(state, _state(1))
+  checkpointer.save(1, _state(2), {'x': np.ones(1)})
+  task, state, _ = checkpointer.restore_latest(_state())
+  assert task == 1
+  _assert_same(state, _state(2))
+  assert sorted(os.listdir(directory)) == ['0', '1']
+
+
+def test_killed_while_saving(make, tmp_path):
+  script = textwrap.dedent(f"""
+      import os, sys, threading
+      import numpy as np
+      from train_lib import checkpoint
+      c = checkpoint.Checkpointer({str(tmp_path / 'checkpoints')!r},
+                                  {CONFIG!r})
+      big = {{'w': np.arange(3e6)}}
+      c.save(0, big, {{'x': np.zeros(1)}})
+      c.wait()
+      c.save(1, big, {{'x': np.ones(1)}})
+      os._exit(9)  # as SIGKILL: nothing is cleaned up
+      """)
+  environment = os.environ | {
+      'PYTHONPATH': os.pathsep.join(p for p in sys.path if p)}
+  done = subprocess.run([sys.executable, '-c', script], env=environment,
+                        check=False, capture_output=True)
+  assert done.returncode == 9, done.stderr.decode()
+  task, state, arrays = make().restore_latest({'w': np.zeros(3_000_000)})
+  assert int(arrays['x'][0]) == task  # whichever it is, it is whole
+  np.testing.assert_array_equal(state['w'], np.arange(3e6))
+
+
+def test_no_warnings(make):
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    first = make()
+    first.save(0, _state(), {'x': np.zeros(1)})
+    first.close()
+    make().restore_latest(_state())

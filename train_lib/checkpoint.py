@@ -1,0 +1,201 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Checkpoints of {train state, results, config}, written by Orbax.
+
+One checkpoint per finished task, saved in the background and put in place by a
+rename, so a reader sees a whole checkpoint or none.  Only what training changes
+is in it; the frozen backbone is read from its own file again.
+
+  checkpointer = Checkpointer(workdir + '/checkpoints', config.to_json())
+  if (restored := checkpointer.restore_latest(state)) is not None:
+    task_index, state, arrays = restored
+  ...
+  checkpointer.save(task_index, state, results.arrays())
+  checkpointer.close()
+"""
+
+from collections.abc import Mapping
+import json
+import os
+import pathlib
+from typing import Any
+
+from flax import traverse_util
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+PyTree = Any
+
+# Config keys that may change between two starts of one run.
+IGNORED: frozenset[str] = frozenset()
+_ABSENT = '(absent)'
+
+
+class Checkpointer:
+  """Saves and restores a run; keeps the newest checkpoints only."""
+
+  def __init__(self, directory: str | os.PathLike, config_json: str,
+               max_to_keep: int = 2):
+    """Opens, or makes, the directory of one run's checkpoints.
+
+    Args:
+      directory: for checkpoints only; with several hosts, one that all see.
+      config_json: the expanded config, as JSON.
+      max_to_keep: older checkpoints than this many are deleted.
+
+    Raises:
+      ValueError: the newest checkpoint there is of another config.
+    """
+    self._config_json = config_json
+    self._directory = pathlib.Path(directory).absolute()
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=max_to_keep, create=True, cleanup_tmp_directories=True)
+    self._manager = ocp.CheckpointManager(
+        self._directory, options=options, item_handlers={
+            'state': ocp.StandardCheckpointHandler(),
+            'results': ocp.StandardCheckpointHandler(),
+            'run': ocp.JsonCheckpointHandler()})
+    if self.latest_task is not None:
+      self._check_config()
+
+  @property
+  def latest_task(self) -> int | None:
+    """Index of the last task that was saved, None before the first."""
+    return self._manager.latest_step()
+
+  def save(self, task_index: int, state: PyTree,
+           results_arrays: Mapping[str, np.ndarray]) -> None:
+    """Starts to save; returns as soon as Orbax has copied everything.
+
+    So it is safe to donate or change the arrays right afterwards.
+    An error of an earlier save in the background is raised here or in `wait`.
+
+    Args:
+      task_index: the task just finished; it must be later than earlier ones.
+      state: unreplicated train state.
+      results_arrays: flat dict, as from `Results.arrays`.
+
+    Raises:
+      ValueError: a checkpoint of this or a later task is already there.
+    """
+    if self.latest_task is not None and task_index <= self.latest_task:
+      raise ValueError(f'task {task_index} is not later than the newest '
+                       f'checkpoint {self._path(self.latest_task)}')
+    state, arrays = _flatten(state), _flatten(dict(results_arrays))
+    self._manager.save(task_index, args=ocp.args.Composite(
+        state=ocp.args.StandardSave(_stored(state)),
+        results=ocp.args.StandardSave(_stored(arrays)),
+        run=ocp.args.JsonSave({'config': self._config_json,
+                               'state': _describe(state),
+                               'results': _describe(arrays)})))
+
+  def wait(self) -> None:
+    """Returns when the save in the background is complete."""
+    self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits for the save in the background and frees its threads."""
+    self._manager.close()
+
+  def restore_latest(self, like_state: PyTree) -> (
+      tuple[int, PyTree, dict[str, np.ndarray]] | None):
+    """Reads the newest complete checkpoint, bit by bit as it was saved.
+
+    Args:
+      like_state: a state of the same structure, shapes and dtypes.
+
+    Returns:
+      `(task_index, state, results_arrays)` with NumPy leaves, or None when
+      there is no checkpoint yet.
+
+    Raises:
+      ValueError: another config, or a state of another structure.
+    """
+    self.wait()
+    task = self.latest_task
+    if task is None:
+      return None
+    run = self._check_config()
+    if wrong := differences(run['state'], _describe(_flatten(like_state))):
+      raise ValueError(
+          f'checkpoint {self._path(task)} holds another state than this '
+          'program makes (stored -> now): ' + '; '.join(wrong))
+    blank = {part: {path: np.zeros(shape, dtype)
+                    for path, (dtype, shape) in run[part].items()}
+             for part in ('state', 'results')}
+    restored = self._manager.restore(task, args=ocp.args.Composite(
+        **{part: ocp.args.StandardRestore(_stored(arrays))
+           for part, arrays in blank.items()}))
+    state, arrays = (blank[part] | restored[part] for part in blank)
+    del arrays['_']
+    state = jax.tree.unflatten(
+        jax.tree.structure(like_state),
+        [state[path] for path in _flatten(like_state)])
+    return task, state, arrays
+
+  def _check_config(self) -> dict[str, Any]:
+    """Returns the description of the newest checkpoint if it is of this run."""
+    task = self.latest_task
+    run = self._manager.restore(task, args=ocp.args.Composite(
+        run=ocp.args.JsonRestore()))['run']
+    if wrong := config_differences(run['config'], self._config_json):
+      raise ValueError(
+          f'checkpoint {self._path(task)} belongs to another config; use '
+          'another workdir, or take back (stored -> now): ' + '; '.join(wrong))
+    return run
+
+  def _path(self, task: int) -> pathlib.Path:
+    return self._directory / str(task)
+
+
+def config_differences(stored_json: str, now_json: str) -> list[str]:
+  """Lines `key: stored -> now` for config keys that differ, sorted by key."""
+  stored, now = (
+      {k: v for k, v in traverse_util.flatten_dict(
+          json.loads(text), keep_empty_nodes=False, sep='.').items()
+       if k not in IGNORED} for text in (stored_json, now_json))
+  return differences(stored, now)
+
+
+def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+  """Lines `key: stored -> now` for entries that differ, sorted by key."""
+  show = lambda entries, key: (
+      json.dumps(entries[key]) if key in entries else _ABSENT)
+  return [f'{key}: {show(stored, key)} -> {show(now, key)}'
+          for key in sorted(stored.keys() | now.keys())
+          if show(stored, key) != show(now, key)]
+
+
+def _flatten(tree: PyTree) -> dict[str, np.ndarray]:
+  """`{path: leaf on the host}`; Orbax is spared tuples and optax's types."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  flat = {jax.tree_util.keystr(path, simple=True, separator='/'):
+          np.asarray(leaf) for path, leaf in leaves}
+  assert len(flat) == len(leaves), 'two leaves share a path'
+  return flat
+
+
+def _stored(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Those that are written: Orbax refuses arrays without elements.
+
+  The extra entry is there because it refuses to store nothing, too.
+  """
+  return {'_': np.zeros(1)} | {k: v for k, v in arrays.items() if v.size}
+
+
+def _describe(arrays: Mapping[str, np.ndarray]) -> dict[str, list]:
+  """`{path: [dtype, shape]}`, as JSON gives it back."""
+  return {path: [str(array.dtype), list(array.shape)]
+          for path, array in arrays.items()}

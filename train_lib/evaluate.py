@@ -1,0 +1,122 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Scores evaluation sets, each test image exactly once.
+
+Query features come from the frozen pretrained ViT, so they are computed the
+first time a set is scored and reused for the rest of the run.
+"""
+
+from collections.abc import Iterable
+import itertools
+from typing import Any
+
+import jax
+import numpy as np
+
+from models.prompts import base
+from train_lib import parallel
+from train_lib import steps
+from train_lib.results import Scores
+
+
+class Evaluator:
+  """Evaluates a program on the sets of a stream.
+
+  Attributes:
+    headline: name of the selection that the config asks for.
+  """
+
+  def __init__(self, program: Any, stream: Any,
+               devices: parallel.Devices = None):
+    config, model = program.config, program.model
+    self.headline = headline(config, model)
+    self._config, self._stream, self._devices = config, stream, devices
+    self._query = lambda frozen, images: base.Query()
+    if model.prompt.query_needs:
+      self._query = parallel.pmap(steps.make_query(model), devices=devices)
+    self._step = parallel.pmap(
+        steps.make_eval_step(config, model),
+        in_axes=(0, 0, 0, 0, None, None, None), devices=devices)
+    self._queries: dict[int, list[Any]] = {}
+
+  def __call__(self, state: Any, frozen: Any, task: Any, *, compare: bool
+               ) -> dict[int, Scores]:
+    """Scores the evaluation sets of `task`.
+
+    Args:
+      state, frozen: replicated.
+      task: the stream's task that was trained last.
+      compare: score per-image selection beside the batch vote.
+    """
+    competing = self._competing(task)
+    return {index: self._score(state, frozen, self._stream.eval_sets[index],
+                               competing, compare)
+            for index in task.eval_sets}
+
+  def _competing(self, task: Any) -> np.ndarray:
+    """Classes [C] that compete in the class-incremental score."""
+    if self._config.eval_classes == 'all':
+      return np.ones(self._stream.num_classes, bool)
+    seen = [t.class_mask for t in self._stream.tasks[:task.index + 1]]
+    return np.any(seen, axis=0)
+
+  def _batches(self, eval_set: Any) -> Iterable[Any]:
+    """Device batches [n, B, ...] of a set, at most `num_eval_steps`."""
+    limit = self._config.num_eval_steps
+    return itertools.islice(
+        parallel.prefetch(self._stream.eval_batches(eval_set), self._devices),
+        limit if limit > 0 else None)
+
+  def _score(self, state: Any, frozen: Any, eval_set: Any,
+             competing: np.ndarray, compare: bool) -> Scores:
+    queries = self._queries.setdefault(eval_set.index, [])
+    info = steps.TaskInfo.create(
+        eval_set.index, eval_set.class_mask, first_step=0, steps_per_epoch=1)
+    sums = []
+    for number, batch in enumerate(self._batches(eval_set)):
+      if number == len(queries):
+        queries.append(jax.device_get(self._query(frozen, batch['image'])))
+      sums.append(self._step(state, frozen, batch, queries[number], info,
+                             competing, np.bool_(compare)))
+      jax.block_until_ready(sums[-1])
+    return self._scores(eval_set, parallel.unreplicate(sums), compare)
+
+  def _scores(self, eval_set: Any, sums: list[Any], compare: bool) -> Scores:
+    total = sum(int(s['total']) for s in sums)
+    self._check_total(eval_set, total)
+    names = [name for name in sums[0]['correct']
+             if compare or name.startswith(self.headline.split('_task')[0])]
+    counts = None
+    if sums[0]['prompt_counts'] is not None:
+      counts = np.sum([s['prompt_counts'] for s in sums], axis=0)
+    return Scores(
+        total=total,
+        correct={n: sum(int(s['correct'][n]) for s in sums) for n in names},
+        loss=float(sum(s['loss'][self.headline] for s in sums) / total),
+        prompt_counts=counts)
+
+  def _check_total(self, eval_set: Any, total: int) -> None:
+    """Every image once, unless the config says otherwise."""
+    config = self._config
+    if config.eval_drop_remainder or config.num_eval_steps > 0:
+      return
+    if total != eval_set.num_examples:
+      raise AssertionError(f'{eval_set.name}: scored {total} images of '
+                           f'{eval_set.num_examples}')
+
+
+def headline(config: Any, model: Any) -> str:
+  """The selection that `avg_acc` and `accuracy_n` speak of."""
+  name = 'batch' if steps.votes_at_test(config, model) else 'per_sample'
+  return name + ('_task_inc' if config.continual.eval_task_inc else '')

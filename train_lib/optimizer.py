@@ -1,0 +1,152 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Optimizer chain and learning rate.
+
+clip -> method's transform -> Adam(W) or SGD with Nesterov momentum -> decoupled
+weight decay -> multipliers -> learning rate.  What belongs to one step (the
+gradient norm, the rate, the method's memory) comes in as extra arguments.
+
+Arithmetic: parity with google-research/l2p on flax.optim 0.3.5.
+"""
+
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from train_lib import state as state_lib
+
+SCHEDULES = ('constant', 'cosine', 'linear')
+OPTIMIZERS = ('adam', 'adamw', 'sgd')
+
+
+def clip_by_given_norm(max_norm: float | None
+                       ) -> optax.GradientTransformationExtraArgs:
+  """Multiplies updates by min(1, max_norm / (grad_norm + 1e-6)).
+
+  `grad_norm` is given because it may count gradients of frozen leaves, which
+  are not among the updates (`grad_clip_scope = 'all'`).
+  """
+  def update(updates, state, params=None, *, grad_norm, **unused):
+    del params, unused
+    if not max_norm:
+      return updates, state
+    factor = jnp.minimum(1.0, max_norm / (grad_norm + 1e-6))
+    return jax.tree.map(lambda g: factor * g, updates), state
+
+  return optax.GradientTransformationExtraArgs(
+      lambda params: optax.EmptyState(), update)
+
+
+def scale_by_rules(rules: Any) -> optax.GradientTransformation:
+  """Multiplies each leaf's update by the factor of the first rule it matches.
+
+  Args:
+    rules: ((regex over the whole slash path, factor), ...).
+
+  Raises:
+    ValueError: on init, a rule that matches no leaf.
+  """
+  def factor(path):
+    return next((f for regex, f in rules if re.fullmatch(regex, path)), 1.0)
+
+  def init(params):
+    for regex, _ in rules:
+      if not any(re.fullmatch(regex, path) for path in params):
+        raise ValueError(
+            f'learning_rate_multipliers {regex!r} matches no parameter')
+    return optax.EmptyState()
+
+  def update(updates, state, params=None):
+    del params
+    return {path: u * factor(path) for path, u in updates.items()}, state
+
+  return optax.GradientTransformation(init, update)
+
+
+def scale_by_given_rate() -> optax.GradientTransformationExtraArgs:
+  """Turns updates into steps: times minus the `learning_rate` given."""
+  def update(updates, state, params=None, *, learning_rate, **unused):
+    del params, unused
+    return jax.tree.map(lambda u: -learning_rate * u, updates), state
+
+  return optax.GradientTransformationExtraArgs(
+      lambda params: optax.EmptyState(), update)
+
+
+def create(config: Any, method_transform: optax.GradientTransformation
+           ) -> optax.GradientTransformationExtraArgs:
+  """The chain that `config` describes.
+
+  `update` takes the extra arguments `grad_norm`, `learning_rate` and
+  `memory`.
+  """
+  links = [clip_by_given_norm(config.grad_clip_max_norm), method_transform]
+  if config.optim == 'sgd':
+    links.append(optax.trace(decay=config.sgd_momentum, nesterov=True))
+  else:
+    ignored = tuple(config.optim_wd_ignore)
+    decays = lambda params: {
+        p: not any(i in state_lib.original_path(p) for i in ignored)
+        for p in params}
+    links.append(optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8))
+    links.append(optax.add_decayed_weights(config.weight_decay, mask=decays))
+  links += [scale_by_rules(config.learning_rate_multipliers),
+            scale_by_given_rate()]
+  return optax.with_extra_args_support(optax.chain(*links))
+
+
+def penalty_weight(config: Any) -> float:
+  """Weight of the L2 penalty in the loss; AdamW only decays decoupled."""
+  return 0.0 if config.optim == 'adamw' else config.weight_decay
+
+
+def learning_rate(step: jax.Array, steps_per_epoch: jax.Array, *,
+                  base: float, num_epochs: int, warmup_epochs: int = 0,
+                  schedule: str = 'constant', minimum: float = 0.0
+                  ) -> jax.Array:
+  """Learning rate of one step.
+
+  Args:
+    step: counted from 1 within the task.
+    steps_per_epoch: of the task.
+    base, minimum: already scaled by global batch / 256.
+    num_epochs, warmup_epochs: epochs.
+    schedule: one of `SCHEDULES`.
+
+  Returns:
+    [] float32.
+  """
+  epoch = step / steps_per_epoch
+  progress = jnp.maximum(
+      0.0, (epoch - warmup_epochs) / (num_epochs - warmup_epochs))
+  rate = base * {'constant': 1.0,
+                 'cosine': 0.5 * (1.0 + jnp.cos(jnp.pi * progress)),
+                 'linear': 1.0 - progress}[schedule]
+  if warmup_epochs:
+    rate *= jnp.minimum(1.0, epoch / warmup_epochs)
+  rate = jnp.where(epoch < warmup_epochs, rate, jnp.maximum(rate, minimum))
+  return jnp.asarray(rate, jnp.float32)
+
+
+def schedule_options(config: Any, global_batch_size: int) -> dict[str, Any]:
+  """Keyword arguments of `learning_rate` from a config."""
+  scale = global_batch_size / 256.0
+  return dict(
+      base=config.learning_rate * scale, num_epochs=config.num_epochs,
+      warmup_epochs=config.warmup_epochs,
+      schedule=config.learning_rate_schedule,
+      minimum=config.min_learning_rate * scale)

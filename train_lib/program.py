@@ -1,0 +1,145 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""From a checked config and a task stream to what training needs."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from models import classifier
+from models import pretrained
+from models import vit
+from models.prompts import base
+from train_lib import optimizer as optimizer_lib
+from train_lib import state as state_lib
+
+RANDOM = 'random'  # value of init_checkpoint that asks for random weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """Model, method, optimizer and pretrained weights of one run.
+
+  Attributes:
+    config: checked and expanded.
+    model, method, optimizer: what the steps are made of.
+    backbone_params: pretrained tree on the host, or None for random weights.
+    shapes: flat `{path: ShapeDtypeStruct}` of the whole model.
+  """
+
+  config: Any
+  model: classifier.PromptedClassifier
+  method: base.Method
+  optimizer: optax.GradientTransformationExtraArgs
+  backbone_params: Any
+  shapes: dict[str, jax.ShapeDtypeStruct]
+
+  def split(self, params: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Flat parameters (or shapes) -> (frozen, trainable)."""
+    return state_lib.partition(params, self.config.freeze_part,
+                               query_pass=bool(self.model.prompt.query_needs))
+
+  def start(self) -> tuple[dict[str, jax.Array], state_lib.TrainState]:
+    """Frozen parameters and the state before the first step; compiles."""
+    params = state_lib.initial_params(
+        self.model, self.backbone_params, image_size=self.config.input_size,
+        seed=self.config.seed)
+    frozen, trainable = self.split(params)
+    return frozen, state_lib.create(trainable, self.method, self.optimizer)
+
+
+def create(config: Any, num_classes: int) -> Program:
+  """Builds the program and reads the checkpoint; compiles nothing.
+
+  Raises:
+    FileNotFoundError, ValueError: the checkpoint is missing or does not fit.
+  """
+  backbone = vit.create(config.model_name, image_size=config.input_size,
+                        dtype=jnp.dtype(config.dtype))
+  model, method = classifier.build(config, num_classes, backbone)
+  shapes = parameter_shapes(model, config.input_size)
+  like = {k.removeprefix('backbone/'): v for k, v in shapes.items()
+          if k.startswith('backbone/')}
+  weights = None
+  if config.init_checkpoint is None:
+    raise ValueError(
+        'config.init_checkpoint is not set: prompts need a pretrained ViT; '
+        f'give the path of an .npz (or {RANDOM!r} for random weights)')
+  if config.init_checkpoint != RANDOM:
+    weights = pretrained.load(config.init_checkpoint, unflatten(like))
+  optimizer = optimizer_lib.create(config, method.transform)
+  return Program(config, model, method, optimizer, weights, shapes)
+
+
+def unflatten(flat: dict[str, Any]) -> Any:
+  """`{slash path: leaf}` -> nested tree."""
+  return state_lib.variables(flat)['params']
+
+
+def parameter_shapes(model: Any, image_size: int
+                     ) -> dict[str, jax.ShapeDtypeStruct]:
+  """Flat shapes of all parameters, without computing anything."""
+  images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), np.float32)
+  query = base.Query(cls=jax.ShapeDtypeStruct(
+      (1, model.backbone.width), np.float32)) if (
+          model.prompt.query_needs) else base.Query()
+  params = jax.eval_shape(
+      lambda x, q: model.init(jax.random.key(0), x, q, 0, train=False),
+      images, query)['params']
+  return state_lib.flatten(params)
+
+
+def num_elements(leaves: dict[str, Any]) -> int:
+  """Number of parameters in flat leaves or shapes."""
+  return sum(int(np.prod(x.shape)) for x in leaves.values())
+
+
+def plan(program: Program, stream: Any, workdir: str) -> str:
+  """What is about to happen, for people: printed at start and by --dry_run."""
+  config = program.config
+  frozen, trainable = program.split(program.shapes)
+  moments = 1 if config.optim == 'sgd' else 2
+  size = 4 * (num_elements(frozen) + (1 + moments) * num_elements(trainable))
+  tasks, schedules = stream.tasks, [stream.schedule(t) for t in stream.tasks]
+  images = [t.num_examples for t in tasks]
+  batch = stream.global_batch_size
+  rate = optimizer_lib.schedule_options(config, batch)['base']
+  rows = [
+      ('method', f'{config.method} on {config.model_name}, '
+       f'{config.input_size} px, {config.dtype}'),
+      ('weights', str(config.init_checkpoint)),
+      ('data', f'{stream.dataset_name}: {_range(images)} training images a '
+       f'task, {sum(e.num_examples for e in stream.eval_sets)} test images'),
+      ('tasks', f'{len(tasks)}, {stream.num_classes} classes in all'),
+      ('steps', f'{_range([s.num_steps for s in schedules])} a task '
+       f'({config.num_epochs} epochs), '
+       f'{sum(s.num_steps for s in schedules)} in all'),
+      ('batch', f'{batch} images on {jax.device_count()} device(s), '
+       f'learning rate {rate:.6g}'),
+      ('parameters', f'{num_elements(trainable):,} trainable, '
+       f'{num_elements(frozen):,} frozen'),
+      ('memory', f'{size / 2**20:.1f} MiB a device for parameters and '
+       'optimizer (activations not counted)'),
+      ('results', workdir),
+  ]
+  return '\n'.join(f'  {name:<11}{text}' for name, text in rows)
+
+
+def _range(values: list[int]) -> str:
+  low, high = min(values), max(values)
+  return f'{low}' if low == high else f'{low} to {high}'

@@ -1,0 +1,188 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""From what the user typed to a complete, checked configuration.
+
+Everything here runs before the first compilation and raises `ValueError` or
+`FileNotFoundError` with one line that says what is wrong and what to do.
+"""
+
+import difflib
+from typing import Any
+
+from absl import logging
+import ml_collections
+
+from configs import base as defaults
+from models import classifier
+from models import vit
+from train_lib import optimizer as optimizer_lib
+
+_CHOICES = {
+    'vit_classifier': classifier.READOUTS,
+    'optim': optimizer_lib.OPTIMIZERS,
+    'learning_rate_schedule': optimizer_lib.SCHEDULES,
+    'grad_clip_scope': ('all', 'trainable'),
+    'eval_selection': ('config', 'batch', 'per_sample'),
+    'eval_classes': ('all', 'seen'),
+    'input_range': ('auto', 'zero_one', 'minus_one_one', 'imagenet', 'dataset'),
+    'augmentation': ('crop_flip', 'crop', 'none'),
+    'dtype': ('float32', 'bfloat16'),
+    'model_name': tuple(vit.VARIANTS),
+    'prompt_pool_param.embedding_key': ('cls', 'mean', 'max', 'mean_max'),
+    'prompt_pool_param.initializer': ('uniform', 'normal'),
+    'prompt_pool_param.prompt_key_init': ('uniform', 'zero'),
+    'comparisons': ('class_mean', 'frozen', 'finetune'),
+}
+_POSITIVE = (
+    'per_device_batch_size', 'num_epochs', 'input_size', 'resize_size',
+    'continual.num_tasks', 'continual.num_classes_per_task', 'data_threads',
+    'temperature', 'prompt_pool_param.pool_size', 'prompt_pool_param.length',
+    'prompt_pool_param.top_k')
+
+
+def expand(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """Lays `config` over the defaults and settles the method.
+
+  Args:
+    config: from a recipe of ours or a file written for google-research/l2p.
+
+  Returns:
+    A new frozen config with every key of `configs/base.py`.
+
+  Raises:
+    ValueError: an unknown key (names the nearest known one) or a wrong type.
+  """
+  full = defaults.get_config()
+  unread = []
+  with full.ignore_type():
+    _overlay(full, config, '', unread)
+  for key in unread:
+    logging.info('config.%s has no effect: %s', key,
+                 defaults.UNREAD[key.rpartition('.')[2]])
+  if not full.method:
+    full.method = 'dualprompt' if full.use_g_prompt else 'l2p'
+  if full.method == 'none':
+    full.use_e_prompt = full.use_g_prompt = False
+  return ml_collections.FrozenConfigDict(full)
+
+
+def _overlay(full: Any, config: Any, prefix: str, unread: list[str]) -> None:
+  """Copies every value of `config` into `full`, checking names and types."""
+  for name in config:
+    key, value = prefix + name, config[name]
+    if name not in full:
+      if name not in defaults.UNREAD:
+        raise ValueError(f'config.{key} is unknown{_nearest(name, full)}')
+      unread.append(key)
+    elif isinstance(full[name], ml_collections.ConfigDict):
+      if not isinstance(value, ml_collections.ConfigDict):
+        raise ValueError(f'config.{key} must be a group of keys, not {value!r}')
+      _overlay(full[name], value, key + '.', unread)
+    else:
+      full[name] = _coerced(key, value, full[name])
+
+
+def _nearest(name: str, full: Any) -> str:
+  near = difflib.get_close_matches(name, list(full), n=1, cutoff=0.5)
+  return f'; did you mean {near[0]}?' if near else ''
+
+
+def _coerced(key: str, value: Any, default: Any) -> Any:
+  """`value` in the default's type, or an error."""
+  if isinstance(default, tuple):
+    if isinstance(value, (list, tuple)):
+      return tuple(value)
+  elif isinstance(default, bool) or isinstance(value, bool):
+    if isinstance(default, bool) and isinstance(value, bool):
+      return value
+  elif isinstance(default, float):
+    if isinstance(value, (int, float)):
+      return float(value)
+    if value is None:
+      return 0.0
+  elif default is None:
+    if value is None or isinstance(value, str):
+      return value
+  elif isinstance(value, type(default)):
+    return value
+  wanted = 'str' if default is None else type(default).__name__
+  raise ValueError(f'config.{key} must be {wanted}, not {value!r}')
+
+
+def _get(config: Any, key: str) -> Any:
+  for name in key.split('.'):
+    config = config[name]
+  return config
+
+
+def check(config: ml_collections.FrozenConfigDict) -> None:
+  """Refuses settings that cannot run, by themselves or together.
+
+  Raises:
+    ValueError: one line, names the key.
+  """
+  for key, choices in _CHOICES.items():
+    value = _get(config, key)
+    for item in value if isinstance(value, tuple) else (value,):
+      if item not in choices:
+        raise ValueError(f'config.{key} is {item!r}, must be one of '
+                         f'{", ".join(choices)}')
+  for key in _POSITIVE:
+    if _get(config, key) <= 0:
+      raise ValueError(f'config.{key} is {_get(config, key)}, must be positive')
+  if config.input_size > config.resize_size:
+    raise ValueError(f'config.input_size {config.input_size} (the crop) is '
+                     f'larger than resize_size {config.resize_size}')
+  if config.warmup_epochs >= config.num_epochs:
+    raise ValueError(f'config.warmup_epochs {config.warmup_epochs} leaves none '
+                     f'of the {config.num_epochs} epochs')
+  if config.gaussian_schedule:
+    raise ValueError('config.gaussian_schedule: the task-agnostic stream is '
+                     'not there yet; set it to False')
+  if not config.use_cls_token:
+    raise ValueError('config.use_cls_token must be True: a ViT without class '
+                     'token is not supported')
+  _check_prompts(config)
+
+
+def _check_prompts(config: Any) -> None:
+  depth = vit.VARIANTS[config.model_name].depth
+  tokens = (config.use_e_prompt and not config.use_prefix_tune_for_e_prompt)
+  for kind in 'e', 'g':
+    layers = config[f'{kind}_prompt_layer_idx']
+    if not config[f'use_{kind}_prompt']:
+      continue
+    if not layers:
+      raise ValueError(f'config.{kind}_prompt_layer_idx is empty')
+    for layer in layers:
+      if not 0 <= layer < depth:
+        raise ValueError(
+            f'config.{kind}_prompt_layer_idx names layer {layer}, but '
+            f'{config.model_name} has layers 0 to {depth - 1}')
+  param = config.prompt_pool_param
+  if config.use_e_prompt and not config.prompt_pool:
+    raise ValueError('config.use_e_prompt needs prompt_pool = True')
+  if config.use_e_prompt and param.top_k > param.pool_size:
+    raise ValueError(f'config.prompt_pool_param.top_k {param.top_k} is larger '
+                     f'than pool_size {param.pool_size}')
+  if not tokens and 'prompt' in config.vit_classifier:
+    raise ValueError(f'config.vit_classifier {config.vit_classifier!r} reads '
+                     'prompt tokens, but the E-prompts are '
+                     'prefixes or off; use token or gap')
+  if config.use_g_prompt and not config.use_prefix_tune_for_g_prompt and (
+      not set(config.g_prompt_layer_idx) <= set(config.e_prompt_layer_idx)
+      or not tokens):
+    logging.warning('G-prompts as tokens enter only layers with E-prompts as '
+                    'tokens; elsewhere they are dropped, and the read-out '
+                    'still counts them, as in the original')

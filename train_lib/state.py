@@ -1,0 +1,144 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Train state, and the split of parameters into frozen and trainable.
+
+Parameters are flat dictionaries `{'backbone/cls': array, ...}`.  The pristine
+pretrained tree is kept once, in `frozen`; `TrainState.params` holds the leaves
+that train and lies over it (`overlay`).  The query pass reads `frozen` alone.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax
+from flax import traverse_util
+import jax
+import numpy as np
+import optax
+
+Array = jax.Array
+FlatParams = Mapping[str, Array]
+
+
+@flax.struct.dataclass
+class TrainState:
+  """All that training changes.
+
+  Attributes:
+    step: [] int32, counts over all tasks; the only clock.
+    params: the trainable leaves.
+    opt_state: of the current task's optimizer.
+    memory: the method's arrays that outlive a task.
+  """
+
+  step: Array
+  params: FlatParams
+  opt_state: optax.OptState
+  memory: Any
+
+
+def flatten(tree: Any) -> dict[str, Array]:
+  """Nested tree -> `{slash path: leaf}`."""
+  return traverse_util.flatten_dict(tree, sep='/')
+
+
+def variables(params: FlatParams) -> dict[str, Any]:
+  """Flat parameters -> what `module.apply` takes."""
+  return {'params': traverse_util.unflatten_dict(dict(params), sep='/')}
+
+
+def overlay(frozen: FlatParams, trainable: FlatParams) -> dict[str, Array]:
+  """Parameters of the prompted pass: trainable leaves over frozen ones."""
+  return {**frozen, **trainable}
+
+
+def original_path(path: str) -> str:
+  """The leaf's path in google-research/l2p, with a leading slash.
+
+  `freeze_part` and `optim_wd_ignore` name parts of these paths.
+  """
+  top, _, rest = path.partition('/')
+  return '/' + (path if top == 'head' else rest)
+
+
+def trainable_paths(paths: Any, freeze_part: Any) -> set[str]:
+  """Leaves whose original path contains no string of `freeze_part`.
+
+  Raises:
+    ValueError: a string of `freeze_part` occurs in no path.
+  """
+  originals = {path: original_path(path) for path in paths}
+  for part in freeze_part:
+    if not any(part in original for original in originals.values()):
+      raise ValueError(f'freeze_part {part!r} matches no parameter')
+  return {path for path, original in originals.items()
+          if not any(part in original for part in freeze_part)}
+
+
+def initial_params(model: Any, backbone_params: Any, *, image_size: int,
+                   seed: int) -> dict[str, Array]:
+  """Fresh prompt and head beside the pretrained backbone.
+
+  Args:
+    model: `PromptedClassifier`.
+    backbone_params: pretrained tree, or None for random weights.
+    image_size: pixels.
+    seed: of the start values.
+
+  Returns:
+    Flat parameters of the whole model, float32.
+  """
+  def init(rng):
+    images = jax.numpy.zeros((1, image_size, image_size, 3))
+    query, _ = model.init_with_output(rng, images, method='query')
+    params = model.init(rng, images, query, jax.numpy.int32(0), train=False)
+    fresh = flatten(params['params'])
+    return {path: leaf for path, leaf in fresh.items()
+            if backbone_params is None or not path.startswith('backbone/')}
+
+  params = jax.jit(init)(jax.random.key(seed))
+  if backbone_params is not None:
+    params = {**flatten({'backbone': backbone_params}), **params}
+  return params
+
+
+def partition(params: FlatParams, freeze_part: Any, *, query_pass: bool
+              ) -> tuple[dict[str, Array], dict[str, Array]]:
+  """Splits parameters into (frozen, trainable).
+
+  Args:
+    params: flat parameters of the whole model.
+    freeze_part: see `trainable_paths`.
+    query_pass: whether the method has one; if so the pristine copy of a
+      backbone leaf that trains is kept for it.
+
+  Returns:
+    Frozen leaves (pristine backbone included), trainable leaves.
+  """
+  trains = trainable_paths(params, freeze_part)
+  frozen = {k: v for k, v in params.items()
+            if k not in trains or (query_pass and k.startswith('backbone/'))}
+  return frozen, {k: params[k] for k in sorted(trains)}
+
+
+def create(trainable: FlatParams, method: Any, optimizer: Any) -> TrainState:
+  """State before the first step."""
+  trainable = dict(trainable)
+  return TrainState(np.zeros((), np.int32), trainable,
+                    optimizer.init(trainable), method.memory(trainable))
+
+
+def with_new_optimizer(state: TrainState, optimizer: Any) -> TrainState:
+  """Forgets the moments and their counter; everything else goes on."""
+  return state.replace(opt_state=optimizer.init(state.params))
