@@ -20,8 +20,10 @@
 import os
 import pathlib
 import sys
+from typing import NoReturn
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
 # pylint: disable=g-import-not-at-top
 from absl import app
@@ -59,10 +61,12 @@ def run() -> None:
   from train_lib import startup
   from train_lib import train
 
-  logging.set_verbosity(logging.INFO if _DEBUG.value else logging.WARNING)
+  logging.set_verbosity(logging.INFO if _DEBUG.value else logging.ERROR)
   join_hosts()
   config, workdir = startup.expand(_CONFIG.value), _WORKDIR.value
   startup.check(config)
+  for line in startup.notes(_CONFIG.value, config):
+    print('note:', line)
   program, stream = train.prepare(config)
   print(program_lib.plan(program, stream, workdir), flush=True)
   if _DRY_RUN.value:
@@ -74,18 +78,32 @@ def run() -> None:
     print(comparisons.run(program, stream, workdir, results))
 
 
+def fail(error: Exception) -> NoReturn:
+  """One line on stderr and exit status 1."""
+  print('error:', ' '.join(str(error).split()), file=sys.stderr)
+  sys.exit(1)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+  """Parses the flags and loads the recipe."""
+  try:
+    return app.parse_flags_with_usage(argv)
+  except Exception as error:  # pylint: disable=broad-except
+    if '--debug' in argv:  # a recipe is code and may raise anything
+      raise
+    fail(error)
+
+
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unexpected argument {argv[1]!r}')
   try:
     run()
-  except (ValueError, FileNotFoundError, FloatingPointError) as error:
+  except (ValueError, OSError, FloatingPointError) as error:
     if _DEBUG.value:
       raise
-    logging.debug('stopped by an error', exc_info=True)
-    print(f'error: {error}', file=sys.stderr)
-    sys.exit(1)
+    fail(error)
 
 
 if __name__ == '__main__':
-  app.run(main)
+  app.run(main, flags_parser=parse_flags)

@@ -36,12 +36,12 @@ def get_config():
   config.dataset = 'digits'
   config.input_size = 32
   config.resize_size = 36
-  config.augmentation = 'crop'
+  config.augmentation = 'none'
   config.continual.num_tasks = 5
   config.continual.num_classes_per_task = 2
   config.per_device_batch_size = 16
-  config.num_epochs = 5
-  config.eval_per_epochs = 5
+  config.num_epochs = 3
+  config.eval_per_epochs = 3
   config.grad_clip_scope = 'trainable'
   config.prompt_pool_param.length = 4
   config.prompt_pool_param.top_k = 2

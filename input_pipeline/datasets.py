@@ -42,6 +42,7 @@ class DatasetSpec:
     train_split: TFDS split.
     test_split: TFDS split.
   """
+
   builder: str
   num_classes: int
   mean: tuple[float, float, float]
@@ -75,6 +76,7 @@ class Dataset:
     mean: float32 [3], in [0, 1], of the training pictures.
     std: float32 [3].
   """
+
   name: str
   train: sources.ArraySource | sources.TfdsSource
   test: sources.ArraySource | sources.TfdsSource

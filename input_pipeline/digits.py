@@ -56,7 +56,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
 
 def _draw_test(labels):
-  """bool [N], a fifth of every class."""
+  """A fifth of every class, as bool [N]."""
   rng = np.random.default_rng(0)
   is_test = np.zeros(labels.size, bool)
   for label in range(_NUM_CLASSES):

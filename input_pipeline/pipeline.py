@@ -41,6 +41,7 @@ from input_pipeline import task_stream
 @dataclasses.dataclass(frozen=True)
 class Schedule:
   """Steps of one task: `num_steps` = `steps_per_epoch` * `num_epochs`."""
+
   steps_per_epoch: int
   num_epochs: int
   num_steps: int

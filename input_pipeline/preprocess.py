@@ -22,8 +22,8 @@ original, training pictures are not re-encoded as JPEG in between.
     image = train_image(image, rng, resize_size=256, crop_size=224)
     image = normalize(image, 'imagenet')
 
-Only the part of the squeezed picture that a crop needs is ever computed.
-OpenCV's resize rounds its weights differently, hence the NumPy one here.
+Only the part of the squeezed picture that a crop needs is computed. OpenCV's
+resize rounds its weights differently, hence the NumPy one here.
 """
 
 import functools
@@ -34,10 +34,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 INPUT_RANGES = ('zero_one', 'minus_one_one', 'imagenet', 'dataset')
 AUGMENTATIONS = ('crop_flip', 'crop', 'none')
-# How often a random box is drawn before the whole picture is used.
-MAX_BOX_ATTEMPTS = 100
-# Rows of output computed at a time.
-BLOCK = 32
+MAX_BOX_ATTEMPTS = 100  # then the whole picture is used
+BLOCK = 64  # rows of output computed at a time
 
 
 def train_image(image, rng, *, resize_size, crop_size,

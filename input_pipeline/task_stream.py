@@ -39,6 +39,7 @@ class Task:
     num_examples: training images.
     eval_sets: numbers of the evaluation sets scored after this task.
   """
+
   index: int
   classes: tuple[int, ...]
   class_mask: np.ndarray
@@ -58,6 +59,7 @@ class EvalSet:
     indices: int64 [num_examples], rows of the test split.
     num_examples: test images.
   """
+
   index: int
   name: str
   class_mask: np.ndarray

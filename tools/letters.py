@@ -75,7 +75,7 @@ def draw(rng: np.random.Generator, count: int, glyphs: np.ndarray
   """
   labels = rng.integers(glyphs.shape[0], size=count)
   fonts = rng.integers(glyphs.shape[1], size=count)
-  images = [draw_one(rng, glyphs[i, f]) for i, f in zip(labels, fonts)]
+  images = [draw_one(rng, glyph) for glyph in glyphs[labels, fonts]]
   return np.stack(images), labels.astype(np.int32)
 
 

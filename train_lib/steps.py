@@ -143,7 +143,7 @@ def make_train_step(config: Any, model: Any, method: base.Method,
     if config.weight_norm:
       state = state.replace(params=unit_head(state.params))
     loss, logits, grads = gradients(state, frozen, batch, task)
-    norm = optax.global_norm(grads)
+    norm = optax.tree.norm(grads)
     rate = rate_fn(state.step + 1 - task.first_step, task.steps_per_epoch)
     updates, opt_state = optimizer.update(
         {path: grads[path] for path in state.params}, state.opt_state,

@@ -67,6 +67,7 @@ def train_and_evaluate(program: program_lib.Program, stream: Any, workdir: str
   """
   config = program.config
   config_json = config.to_json_best_effort()
+  claim_workdir(workdir, config_json)
   checkpoints = checkpoint.Checkpointer(
       str(pathlib.Path(workdir).absolute() / 'checkpoints'), config_json)
   evaluator = evaluate.Evaluator(program, stream)
@@ -78,6 +79,9 @@ def train_and_evaluate(program: program_lib.Program, stream: Any, workdir: str
   if restored := checkpoints.restore_latest(state):
     last_task, state, recorded = restored
     results.restore(recorded)
+  if results.finished:
+    checkpoints.close()
+    return results
   frozen, state = parallel.replicate(frozen), parallel.replicate(state)
 
   train_step = parallel.pmap(
@@ -92,6 +96,7 @@ def train_and_evaluate(program: program_lib.Program, stream: Any, workdir: str
       num_steps=sum(s.num_steps for s in schedules),
       batch_size=stream.global_batch_size)
 
+  origin = provenance(config, stream)
   for task in stream.tasks[last_task + 1:]:
     started, schedule = time.time(), schedules[task.index]
     state = begin_task(program, state, task)
@@ -124,13 +129,29 @@ def train_and_evaluate(program: program_lib.Program, stream: Any, workdir: str
     if scores:
       log.task_end(step, results, task.index)
     checkpoints.save(task.index, parallel.unreplicate(state), results.arrays())
+    if jax.process_index() == 0:
+      results.save(workdir, config_json=config_json, extra=origin)
 
   checkpoints.close()
   log.close()
-  if jax.process_index() == 0:
-    results.save(workdir, config_json=config_json,
-                 extra=provenance(config, stream))
   return results
+
+
+def claim_workdir(workdir: str, config_json: str) -> None:
+  """Writes config.json, unless the folder already belongs to another run.
+
+  Raises:
+    ValueError: the folder holds another config; lists what differs.
+  """
+  path = pathlib.Path(workdir) / 'config.json'
+  if path.exists():
+    differences = checkpoint.config_differences(path.read_text(), config_json)
+    if differences:
+      raise ValueError(f'workdir {workdir} belongs to another config '
+                       f'(there -> now): {"; ".join(differences)}; '
+                       'choose another workdir')
+  if jax.process_index() == 0:
+    report.write_atomic(path, config_json)
 
 
 def begin_task(program: program_lib.Program, state: Any, task: Any) -> Any:

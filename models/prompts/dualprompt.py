@@ -67,7 +67,9 @@ class DualPrompt(l2p.L2P):
     g_prompt: settings of the G-prompt.
 
   Parameters beside the pool: `prefix` [Lg, 2, G, D]; [Lg, 1, G, D] when keys
-  and values are shared; [Lg, G, D] as tokens.  Only prompted layers have a row.
+  and values are shared; [Lg, G, D] as tokens.  Only prompted layers have a row;
+  the original also holds rows that nothing reads, which only shows in its L2
+  penalty when `weight_decay` is set.
   """
 
   g_prompt: GPrompt | None = None

@@ -21,6 +21,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from models.prompts import base
 from models.prompts import matching
@@ -124,8 +125,8 @@ def hand_on(params: dict[str, Any], task_index: int, *, top_k: int,
   exist; the sources stay as they are.
 
   Args:
-    params: flat `{path: array}`; the pool axis of every named one is -3 for
-      prompts and -2 for keys.
+    params: flat `{path: host array}`; the pool axis is -3 for prompts and -2
+      for keys.
     task_index: t; nothing happens at 0.
     top_k: K.
     names: which of `prompt`, `key` are handed on.
@@ -143,5 +144,6 @@ def hand_on(params: dict[str, Any], task_index: int, *, top_k: int,
     tail = (slice(None),) * (-axis - 1)
     source = (..., slice((task_index - 1) * top_k, task_index * top_k), *tail)
     target = (..., slice(task_index * top_k, (task_index + 1) * top_k), *tail)
-    params[path] = array.at[target].set(array[source])
+    params[path] = np.array(array)
+    params[path][target] = array[source]
   return params

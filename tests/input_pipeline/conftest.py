@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from configs import base
+import input_pipeline
 
 NUM_CLASSES = 6
 TRAIN_PER_CLASS = 5
@@ -80,3 +81,20 @@ def make_config(npz):
     config.update_from_flattened_dict(small | changes)
     return config
   return make
+
+
+@pytest.fixture
+def build(make_config):
+  def make(*, global_batch_size=4, process_index=0, process_count=1, **changes):
+    return input_pipeline.build(
+        make_config(**changes), global_batch_size=global_batch_size,
+        process_index=process_index, process_count=process_count)
+  return make
+
+
+@pytest.fixture
+def noise(npz, arrays):
+  """A data set on which every crop looks different."""
+  rng = np.random.default_rng(1)
+  shape = arrays['train_images'].shape
+  return npz(train_images=rng.integers(0, 256, shape, np.uint8))

@@ -26,15 +26,6 @@ from input_pipeline import preprocess
 from input_pipeline import sources
 
 
-@pytest.fixture
-def build(make_config):
-  def make(*, global_batch_size=4, process_index=0, process_count=1, **changes):
-    return input_pipeline.build(
-        make_config(**changes), global_batch_size=global_batch_size,
-        process_index=process_index, process_count=process_count)
-  return make
-
-
 def _rows(batches):
   """Which row of its split each picture of these batches is."""
   return [row for batch in batches for row in
@@ -46,14 +37,6 @@ def _assert_equal(batches, others):
     assert batch.keys() == other.keys()
     for key in batch:
       np.testing.assert_array_equal(batch[key], other[key])
-
-
-@pytest.fixture
-def noise(npz, arrays):
-  """A data set on which every crop looks different."""
-  rng = np.random.default_rng(1)
-  shape = arrays['train_images'].shape
-  return npz(train_images=rng.integers(0, 256, shape, np.uint8))
 
 
 class TestSchedule:
@@ -138,7 +121,8 @@ class TestTraining:
     streams = [build(dataset=noise, data_threads=n) for n in (2, threads)]
     _assert_equal(*(stream.batches(stream.tasks[0]) for stream in streams))
 
-  def test_augmentation_follows_seed_task_epoch_and_example(self, build, noise):
+  def test_augmentation_follows_seed_task_epoch_and_example(
+      self, build, noise, make_config):
     """Each of the four changes the picture, and nothing else is needed."""
     stream = build(dataset=noise, num_epochs=4, global_batch_size=5)
     task = stream.tasks[0]
@@ -147,7 +131,7 @@ class TestTraining:
         task.train_indices[
             np.random.default_rng([42, 0, epoch]).permutation(10)]
         for epoch in range(4)])
-    source = datasets.load(stream_config(noise)).train
+    source = datasets.load(make_config(dataset=noise)).train
     for place in (0, 7, 13, 39):
       rng = np.random.default_rng([42, 0, place // 10, rows[place], 1])
       expected = preprocess.train_image(
@@ -172,79 +156,6 @@ class TestTraining:
     clean = next(stream.clean_batches(stream.tasks[0]))['image'][0]
     for batch in stream.batches(stream.tasks[0]):
       assert (batch['image'] == clean).all()
-
-
-class TestEvaluation:
-
-  @pytest.mark.parametrize('hosts', [1, 2])
-  @pytest.mark.parametrize('batch', [2, 4, 6, 10])
-  def test_every_image_exactly_once(self, build, arrays, hosts, batch):
-    seen = []
-    for host in range(hosts):
-      stream = build(global_batch_size=batch, process_index=host,
-                     process_count=hosts)
-      for eval_set in stream.eval_sets:
-        batches = list(stream.eval_batches(eval_set))
-        assert len(batches) == stream.num_eval_batches(eval_set)
-        assert len(batches) == -(-8 // batch)
-        for b in batches:
-          assert b['mask'].shape == b['index'].shape == (batch // hosts,)
-          assert b['mask'].dtype == np.float32 and b['index'].dtype == np.int32
-          real = b['mask'] == 1
-          rows = np.rint(b['image'][real, 0, 0, 0] * 255).astype(int)
-          np.testing.assert_array_equal(
-              eval_set.indices[b['index'][real]], rows)
-          np.testing.assert_array_equal(
-              arrays['test_labels'][rows], b['label'][real])
-          seen.extend(rows)
-          for key in b:  # padding is zero, all of it
-            assert not b[key][~real].any()
-    assert sorted(seen) == list(range(24))
-
-  def test_dropping_the_remainder(self, build):
-    stream = build(global_batch_size=3, eval_drop_remainder=True)
-    for eval_set in stream.eval_sets:
-      batches = list(stream.eval_batches(eval_set))
-      assert len(batches) == stream.num_eval_batches(eval_set) == 2
-      assert all(batch['mask'].all() for batch in batches)
-      assert _rows(batches) == eval_set.indices[:6].tolist()
-
-  @pytest.mark.parametrize('setting, value', [
-      ('zero_one', lambda x: x), ('minus_one_one', lambda x: 2 * x - 1)])
-  def test_values(self, build, npz, arrays, setting, value):
-    images = np.random.default_rng(0).integers(0, 256, (24, 9, 9, 3), np.uint8)
-    stream = build(dataset=npz(test_images=images), input_range=setting)
-    eval_set = stream.eval_sets[1]
-    batch = next(stream.eval_batches(eval_set))
-    for place, row in enumerate(eval_set.indices[:4]):
-      expected = preprocess.eval_image(images[row], 8, 6) / 255
-      np.testing.assert_allclose(
-          batch['image'][place], value(expected), atol=1e-6)
-
-  @pytest.mark.parametrize('norm_01', [True, False])
-  def test_automatic_range(self, build, arrays, norm_01):
-    stream = build(norm_01=norm_01)
-    image = next(stream.eval_batches(stream.eval_sets[0]))['image'][0, 0, 0]
-    row = stream.eval_sets[0].indices[0]
-    colour = arrays['test_images'][row, 0, 0] / 255
-    if not norm_01:
-      train = arrays['train_images'].reshape(-1, 3) / 255
-      std = train.std(0)
-      std[2] = 1  # a constant channel
-      colour = (colour - train.mean(0)) / std
-    np.testing.assert_allclose(image, colour, atol=1e-5)
-
-  @pytest.mark.parametrize('dropping', [True, False])
-  def test_clean_batches_hold_the_whole_task(self, build, noise, dropping):
-    stream = build(dataset=noise, eval_drop_remainder=dropping)
-    task = stream.tasks[1]
-    source = datasets.load(stream_config(noise)).train
-    batches = list(stream.clean_batches(task))
-    assert [int(b['mask'].sum()) for b in batches] == [4, 4, 2]
-    images = np.concatenate([b['image'][b['mask'] == 1] for b in batches])
-    for image, row in zip(images, task.train_indices, strict=True):
-      expected = preprocess.eval_image(source.image(row), 8, 6)
-      np.testing.assert_array_equal(image, preprocess.to_unit(expected))
 
 
 class TestFailures:
@@ -297,11 +208,3 @@ def test_import_leaves_tensorflow_out():
   out = subprocess.run([sys.executable, '-c', code], capture_output=True,
                        text=True, check=True)
   assert out.stdout.strip() == 'set()'
-
-
-def stream_config(name):
-  """All that `datasets.load` reads."""
-  class Config:
-    dataset = name
-    data_dir = ''
-  return Config

@@ -102,7 +102,8 @@ class TestOriginal:
     if not arrays.get('store_train', True):
       pytest.skip('the file holds no training images of this case')
     draws = zip(arrays['box'], arrays['flip'],
-                arrays['train_image_without_jpeg'], arrays['train_image'])
+                arrays['train_image_without_jpeg'], arrays['train_image'],
+                strict=True)
     for j, (box, flip, plain, after_jpeg) in enumerate(draws):
       out = preprocess.crop_flip_resize(
           arrays['resized_uint8'].astype(np.uint8), box, flip,

@@ -23,7 +23,6 @@ from sklearn import datasets as sklearn_datasets
 
 import input_pipeline
 from input_pipeline import datasets
-from input_pipeline import sources
 
 CIFAR_URL = 'https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz'
 
@@ -241,33 +240,3 @@ def test_tensorflow_sees_no_accelerator(digits_dir):
   _load('digits', digits_dir)
   assert not tf.config.get_visible_devices('GPU')
   assert not tf.config.get_visible_devices('TPU')
-
-
-class TestDecoding:
-
-  def _source(self, *encoded):
-    """A source over given bytes; only the TFDS files are left out."""
-    records = [{'image': e, 'label': 0} for e in encoded]
-    builder = types.SimpleNamespace(
-        info=types.SimpleNamespace(full_name='things/1.0.0'),
-        as_data_source=lambda split, decoders: records)
-    return sources.TfdsSource(builder, 'train')
-
-  def _png(self, image):
-    import cv2  # pylint: disable=g-import-not-at-top
-    return cv2.imencode('.png', image)[1].tobytes()
-
-  def test_colours_come_in_rgb_order(self):
-    blue_green_red = np.full((2, 3, 3), (10, 20, 30), np.uint8)
-    image = self._source(self._png(blue_green_red)).image(0)
-    assert image.shape == (2, 3, 3)
-    np.testing.assert_array_equal(image[1, 2], [30, 20, 10])
-
-  @pytest.mark.parametrize('content', [b'', b'no picture', None])
-  def test_broken_image_is_named(self, content):
-    good = self._png(np.zeros((40, 40, 3), np.uint8))
-    content = good[:20] if content is None else content
-    source = self._source(good, content)
-    assert source.image(0).shape == (40, 40, 3)
-    with pytest.raises(ValueError, match='things/1.0.0 train: image 1 does'):
-      source.image(1)

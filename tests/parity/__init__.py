@@ -27,6 +27,7 @@ converts names and compares; all arithmetic is that of `models`, `train_lib` and
   replicas.py     the real steps on the devices a file asks for
   plain.py  pictures.py  pretrained.py                kinds without a network
   forward.py  training.py  evaluation.py  tasks.py    kinds with one
+  streams.py      task streams around recorded batches
   kinds.py        kind -> function
 
 This file imports nothing: the number of devices must be set before JAX is

@@ -55,7 +55,7 @@ def _task(fixture: Fixture, replicas: Replicas, t: int) -> list[dict[str, Any]]:
   return [replicas.evaluate(
       {'image': image, 'label': label,
        'mask': np.ones(label.shape, np.float32)}, info)
-          for image, label in zip(images, labels)]
+          for image, label in zip(images, labels, strict=True)]
 
 
 def _compare(fixture: Fixture, report: Report, group: str,

@@ -52,7 +52,8 @@ def _case(fixture: Fixture, report: Report, name: str,
                        num_classes=bridge.num_classes(fixture))
   leaves = {**common, **fixture.under(f'{name}/params')}
   train = case.get('mode', 'eval') == 'train'
-  got = _forward(program, bridge.select(program, leaves), images, task_index, train)
+  got = _forward(program, bridge.select(program, leaves), images, task_index,
+                 train)
   if f'{name}/out/query_features' in fixture and 'query_features' not in got:
     got['query_features'] = _class_token(program, leaves, images)
   for array, want in fixture.under(f'{name}/out').items():
@@ -107,8 +108,9 @@ def _forward(program: Program, params: Mapping[str, np.ndarray],
 def _class_token(program: Program, leaves: Mapping[str, np.ndarray],
                  images: np.ndarray) -> jax.Array:
   """[B, D] of the plain backbone."""
-  backbone = {path.removeprefix('backbone/'): array for path, array
-              in bridge.select(program, leaves).items() if path.startswith('backbone/')}
+  params = bridge.select(program, leaves)
+  backbone = {path.removeprefix('backbone/'): array
+              for path, array in params.items() if path.startswith('backbone/')}
   features = program.model.backbone.apply(
       state_lib.variables(backbone), images, read=vit.read_class_token)
   return features.tokens[:, 0]

@@ -99,13 +99,14 @@ def _training(report: Report, name: str, case: Mapping[str, np.ndarray],
         report.note(f'{name}/{array}', 'its pictures are not recorded')
     return
   from_jpeg, plain = [], []
-  for j, (box, flip) in enumerate(zip(case['box'], case['flip'])):
+  for j, box in enumerate(case['box']):
+    flip = bool(case['flip'][j])
     decoded = case[f'crop_uint8_{j}'].astype(np.uint8)
     whole = (0, 0, *decoded.shape[:2])
     from_jpeg.append(
-        preprocess.crop_flip_resize(decoded, whole, bool(flip), crop))
+        preprocess.crop_flip_resize(decoded, whole, flip, crop))
     plain.append(preprocess.crop_flip_resize(
-        resized, tuple(box.tolist()), bool(flip), crop))
+        resized, tuple(box.tolist()), flip, crop))
   report.compare(f'{name}/train_image', from_jpeg, case['train_image'],
                  tol.METRIC, remark='from the decoded crops')
   report.compare(f'{name}/train_image_without_jpeg', plain,

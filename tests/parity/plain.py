@@ -83,7 +83,9 @@ def run_rates(fixture: Fixture, report: Report) -> None:
     got[same] = rate(step[same], steps_per_epoch[same])
   for index in np.unique(settings['schedule']):
     same = settings['schedule'] == index
-    # A rate that cancels to almost 0 is good to one rounding of its base.
+    # Near the end, 1 - r and 1 + cos cancel: the recorded rates carry about
+    # one float32 rounding of their base (in float64 the same formula is up to
+    # 1e-5 of such a rate away from them).
     rounding = np.finfo(np.float32).eps * settings['base_learning_rate'].max()
     report.compare(
         f'learning_rate ({_schedules(fixture)[index]})', got[same], want[same],

@@ -38,11 +38,11 @@ class Recorded:
 
   def __init__(self, images: np.ndarray, labels: np.ndarray,
                masks: np.ndarray):
-    """images [tasks, batches, G, s, s, 3], labels likewise, masks [T, C]."""
+    """Images [tasks, batches, G, s, s, 3], labels likewise, masks [T, C]."""
     self._batches = [
-        [{'image': image, 'label': label,
-          'mask': np.ones(label.shape, np.float32)}
-         for image, label in zip(*task)] for task in zip(images, labels)]
+        [{'image': image, 'label': labels[t][i],
+          'mask': np.ones(labels[t][i].shape, np.float32)}
+         for i, image in enumerate(task)] for t, task in enumerate(images)]
     self.num_classes = masks.shape[1]
     count = labels[0].size
     self.eval_sets = tuple(

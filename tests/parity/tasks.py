@@ -20,11 +20,11 @@ import numpy as np
 
 from tests.parity import bridge
 from tests.parity import replicas as replicas_lib
+from tests.parity import streams
 from tests.parity import tolerances as tol
 from tests.parity.fixture import Fixture
 from tests.parity.plain import official_matrix
 from tests.parity.report import Report
-from tests.parity import streams
 from train_lib import evaluate
 from train_lib import metrics as metrics_lib
 from train_lib import parallel
@@ -72,8 +72,9 @@ class _Trial:
     self._masks = np.stack([bridge.class_mask(m, width) for m in masks])
     self._steps_per_epoch = streams.compare_schedule(
         fixture, report, self._masks, batch_size)
-    self._stream = streams.Recorded(streams.global_batches(fixture['eval/image'], 6),
-                             streams.global_batches(fixture['eval/label'], 3), self._masks)
+    self._stream = streams.Recorded(
+        streams.global_batches(fixture['eval/image'], 6),
+        streams.global_batches(fixture['eval/label'], 3), self._masks)
     self._evaluator = evaluate.Evaluator(
         self._program, self._stream, self._replicas.devices)
     self._frozen_moments = replicas_lib.FrozenMoments(self._program, params)
@@ -106,7 +107,7 @@ class _Trial:
         t, self._masks[t], first_step=int(replicas.host_state().step),
         steps_per_epoch=self._steps_per_epoch)
     found = []
-    for image, label in zip(self._images[t], self._labels[t]):
+    for image, label in zip(self._images[t], self._labels[t], strict=True):
       batch = {name: x.reshape(len(replicas.devices), -1, *x.shape[1:])
                for name, x in (('image', image), ('label', label))}
       self._frozen_moments.step(replicas.observe(batch, info)['grads'])

@@ -153,7 +153,7 @@ def test_training_steps_lower_the_loss_and_repeat_exactly(model, glyphs):
   losses, params = run()
   losses_again, params_again = run()
   # The head starts at 0: every letter equally likely.
-  assert losses[0] == pytest.approx(np.log(52), abs=1e-5)
+  assert losses[0] == pytest.approx(np.log(52), rel=1e-4)
   assert losses[0] == losses[1] > losses[2]
   assert losses == losses_again
   jax.tree.map(np.testing.assert_array_equal, params, params_again)

@@ -1,0 +1,215 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Measures one compiled step with random weights and random images.
+
+  python -m benchmarks.measure '{"recipe": "cifar100_l2p", ...}'
+
+prints one line of JSON (`measure` names all keys).  One process measures one
+case, so that its peak memory is its own.  Needs no TensorFlow, no data, and of
+the libraries only jax, flax, optax, ml_collections, numpy and scipy.
+"""
+
+import importlib
+import importlib.util
+import json
+import pathlib
+import resource
+import sys
+import time
+from typing import Any
+
+import flax
+import jax
+import ml_collections
+import numpy as np
+
+from models import vit
+from train_lib import parallel
+from train_lib import program as program_lib
+from train_lib import startup
+from train_lib import steps
+
+NUM_CLASSES = 100
+CLASSES_PER_TASK = 10
+
+
+@flax.struct.dataclass
+class LossOnly:
+  """Stands in for the training metrics where CLU is not installed."""
+
+  loss: jax.Array
+
+  @classmethod
+  def gather_from_model_output(cls, *, axis_name: str, loss: jax.Array, **_
+                               ) -> 'LossOnly':
+    return cls(jax.lax.all_gather(loss, axis_name))
+
+
+def make_config(case: dict[str, Any]) -> ml_collections.FrozenConfigDict:
+  """The recipe's config with model, size, batch, scope and dtype of the case.
+
+  Layers that the model does not have (the `testing` variant has three) are
+  taken out of the recipe.
+  """
+  recipe = importlib.import_module(f'configs.{case["recipe"]}').get_config()
+  recipe.init_checkpoint = program_lib.RANDOM
+  recipe.model_name = case['model']
+  recipe.input_size = recipe.resize_size = case['image_size']
+  recipe.per_device_batch_size = case['batch']
+  recipe.grad_clip_scope = case['scope']
+  recipe.dtype = case['dtype']
+  depth = vit.VARIANTS[case['model']].depth
+  for key in 'e_prompt_layer_idx', 'g_prompt_layer_idx':
+    recipe[key] = tuple(layer for layer in recipe[key] if layer < depth)
+  config = startup.expand(recipe)
+  startup.check(config)
+  return config
+
+
+def make_batch(config: Any) -> Any:
+  """Random images and labels of one task, on the devices: [n, B, ...]."""
+  rng = np.random.default_rng(config.seed)
+  count = config.per_device_batch_size * jax.local_device_count()
+  size = config.input_size
+  batch = dict(
+      image=rng.random((count, size, size, 3), np.float32),
+      label=rng.integers(CLASSES_PER_TASK, size=count, dtype=np.int32),
+      mask=np.ones(count, np.float32))
+  return next(parallel.prefetch([batch]))
+
+
+def make_step(phase: str, program: program_lib.Program) -> tuple[Any, Any]:
+  """A pmapped step and its arguments on the devices; compiles the start only.
+
+  Args:
+    phase: `train`, `query` (the features that evaluation computes once a run)
+      or `eval` (with the query given, without `compare`).
+    program: with random weights.
+
+  Raises:
+    ValueError: no such phase.
+  """
+  config, model, batch = program.config, program.model, make_batch(
+      program.config)
+  frozen, state = (parallel.replicate(tree) for tree in program.start())
+  info = steps.TaskInfo.create(
+      0, np.arange(NUM_CLASSES) < CLASSES_PER_TASK, first_step=0,
+      steps_per_epoch=1)
+  if phase == 'train':
+    bare = importlib.util.find_spec('clu') is None
+    step = steps.make_train_step(
+        config, model, program.method, program.optimizer,
+        global_batch_size=config.per_device_batch_size * jax.device_count(),
+        **(dict(metrics=LossOnly) if bare else {}))
+    del batch['mask']
+    return (parallel.pmap(step, in_axes=(0, 0, 0, None), donate_argnums=0),
+            (state, frozen, batch, info))
+  query = parallel.pmap(steps.make_query(model))
+  if phase == 'query':
+    return query, (frozen, batch['image'])
+  if phase == 'eval':
+    competing, compare = np.ones(NUM_CLASSES, bool), np.bool_(False)
+    return (parallel.pmap(steps.make_eval_step(config, model),
+                          in_axes=(0, 0, 0, 0, None, None, None)),
+            (state, frozen, batch, query(frozen, batch['image']), info,
+             competing, compare))
+  raise ValueError(f'phase {phase!r} is unknown, have train, query, eval')
+
+
+def run_steps(compiled: Any, args: Any, count: int, *, carries: bool
+              ) -> tuple[float, float]:
+  """Wall and CPU seconds of one step, mean over `count` after one to warm up.
+
+  Args:
+    compiled: the step.
+    args: what it takes.
+    count: number of timed steps.
+    carries: the step returns its new first argument (and takes the old one).
+
+  Raises:
+    FloatingPointError: an output is not finite.
+  """
+  def once(args):
+    out = compiled(*args)
+    return out, (out[0], *args[1:]) if carries else args
+
+  out, args = once(args)
+  jax.block_until_ready(out)
+  wall, cpu = time.perf_counter(), time.process_time()
+  for _ in range(count):
+    out, args = once(args)
+  jax.block_until_ready(out)
+  wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+  for leaf in jax.tree.leaves(out):
+    if not np.isfinite(np.asarray(leaf, np.float32)).all():
+      raise FloatingPointError('a step with random weights is not finite')
+  return wall / count, cpu / count
+
+
+def measure(case: dict[str, Any]) -> dict[str, Any]:
+  """Compiles and runs one case.
+
+  Args:
+    case: recipe, phase, scope, dtype, model, image_size, batch (per device),
+      steps.
+
+  Returns:
+    The case with `images_per_second` (all devices), `seconds_per_step`,
+    `cpu_seconds_per_step` (of this process, all threads), `compile_seconds`
+    (tracing included, no cache), `flops_per_image` and `temp_bytes` (XLA's, of
+    one device; None where it does not say), `peak_bytes` and `peak_of`.
+  """
+  # Reading a cache would hide the compile time.
+  jax.config.update('jax_enable_compilation_cache', False)
+  config = make_config(case)
+  step, args = make_step(
+      case['phase'], program_lib.create(config, NUM_CLASSES))
+  jax.block_until_ready(args)
+  started = time.perf_counter()
+  compiled = step.lower(*args).compile()
+  compile_seconds = time.perf_counter() - started
+  wall, cpu = run_steps(compiled, args, case['steps'],
+                        carries=case['phase'] == 'train')
+  peak_bytes, peak_of = peak_memory()
+  memory = compiled.memory_analysis()
+  flops = compiled.cost_analysis().get('flops')
+  device = jax.local_devices()[0]
+  return {
+      **case, 'device': device.device_kind, 'platform': device.platform,
+      'num_devices': jax.device_count(), 'jax': jax.__version__,
+      'images_per_second': case['batch'] * jax.device_count() / wall,
+      'seconds_per_step': wall, 'cpu_seconds_per_step': cpu,
+      'compile_seconds': compile_seconds,
+      'flops_per_image': flops and flops / case['batch'],
+      'temp_bytes': memory and memory.temp_size_in_bytes,
+      'peak_bytes': peak_bytes, 'peak_of': peak_of}
+
+
+def peak_memory() -> tuple[int, str]:
+  """Most bytes ever held: of the device if it counts them, else resident."""
+  stats = jax.local_devices()[0].memory_stats()
+  if stats and 'peak_bytes_in_use' in stats:
+    return stats['peak_bytes_in_use'], 'device'
+  # Linux's own figure leaves out the parent, which ru_maxrss counts.
+  status = pathlib.Path('/proc/self/status')
+  if status.is_file():
+    for line in status.read_text().splitlines():
+      if line.startswith('VmHWM:'):
+        return int(line.split()[1]) * 1024, 'process'
+  unit = 1 if sys.platform == 'darwin' else 1024
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, 'process'
+
+
+if __name__ == '__main__':
+  print(json.dumps(measure(json.loads(sys.argv[1]))))

@@ -1,0 +1,179 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Small stand-ins for data, checkpoints and configs; everything else is real.
+
+    config = fakes.config(tmp_path)                   # expanded, L2P, 3 tasks
+    program, stream = train.prepare(config)
+"""
+
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from configs import base
+from models import classifier
+from models import vit
+from train_lib import startup
+from train_lib import state as state_lib
+from train_lib import steps
+
+VARIANT = 'testing'  # patch 4, width 16, depth 3, 2 heads, MLP 32
+IMAGE_SIZE = 8
+NUM_PATCHES = 4
+NUM_TASKS, CLASSES_PER_TASK = 3, 2
+NUM_CLASSES = NUM_TASKS * CLASSES_PER_TASK
+
+
+def write_data(path: pathlib.Path, *, train_per_class: int = 20,
+               test_per_class: int = 7, size: int = 10, seed: int = 0,
+               num_classes: int = NUM_CLASSES) -> str:
+  """Writes an .npz data set of coloured noise; returns its config name.
+
+  Each class has a mean colour of its own, so a linear head on any random
+  backbone can tell them apart.  The test sets fill no batch of 8 images.
+  """
+  rng = np.random.default_rng(seed)
+  colours = rng.uniform(30, 225, (num_classes, 1, 1, 3))
+  arrays = {'class_names': np.array([f'colour {c}' for c in range(num_classes)])}
+  for split, count in (('train', train_per_class), ('test', test_per_class)):
+    labels = np.repeat(np.arange(num_classes, dtype=np.int32), count)
+    noise = rng.normal(0, 12, (labels.size, size, size, 3))
+    images = np.clip(colours[labels] + noise, 0, 255).astype(np.uint8)
+    arrays |= {f'{split}_images': images, f'{split}_labels': labels}
+  np.savez(path, **arrays)
+  return f'npz:{path}'
+
+
+def backbone_arrays(*, variant: str = VARIANT, image_size: int = IMAGE_SIZE,
+                    seed: int = 0) -> dict[str, np.ndarray]:
+  """Random arrays under our names; also biases and scales are off their start.
+
+  Scaled so that images matter at the output: a fresh ViT almost ignores them.
+  """
+  model = vit.create(variant, image_size=image_size)
+  images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), np.float32)
+  shapes = state_lib.flatten(jax.eval_shape(
+      model.init, jax.random.key(0), images)['params'])
+  rng = np.random.default_rng(seed)
+  arrays = {path: rng.normal(0, 0.3, leaf.shape).astype(np.float32)
+            for path, leaf in sorted(shapes.items())}
+  return {path: array + path.endswith('scale')
+          for path, array in arrays.items()}
+
+
+def published_names(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The same arrays under the names of the published `ViT-*.npz` files."""
+  renamed = {}
+  for path, array in arrays.items():
+    for ours, theirs in (('/LayerNorm_1/', '/LayerNorm_2/'),
+                         ('/MlpBlock_0/', '/MlpBlock_3/'),
+                         ('Attention_0/', 'Attention_1/')):
+      path = path.replace(ours, theirs)
+    renamed[path] = array
+  return renamed
+
+
+def write_checkpoint(path: pathlib.Path, **options) -> str:
+  """Writes `backbone_arrays` with a head, as published files have one."""
+  arrays = backbone_arrays(**options)
+  width = arrays['cls'].shape[-1]
+  np.savez(path, **arrays, **{'head/kernel': np.ones((width, 21)),
+                              'head/bias': np.ones(21)})
+  return str(path)
+
+
+def bare_config(**changes) -> ml_collections.ConfigDict:
+  """A tiny recipe; keywords replace keys, `{'continual.num_tasks': 2}` too."""
+  config = base.get_config()
+  small = {
+      'method': 'l2p', 'model_name': VARIANT, 'init_checkpoint': 'random',
+      'input_size': IMAGE_SIZE, 'resize_size': 10, 'data_threads': 1,
+      'continual.num_tasks': NUM_TASKS,
+      'continual.num_classes_per_task': CLASSES_PER_TASK,
+      'per_device_batch_size': 1, 'num_epochs': 2, 'eval_per_epochs': 2,
+      'learning_rate': 0.3, 'seed': 3, 'prompt_pool_param.pool_size': 4,
+      'prompt_pool_param.length': 2, 'prompt_pool_param.top_k': 2}
+  nullable = {**small, **changes}
+  config.init_checkpoint = nullable.pop('init_checkpoint')
+  config.update_from_flattened_dict(nullable)
+  return config
+
+
+DUALPROMPT = {
+    'method': 'dualprompt', 'vit_classifier': 'token', 'use_g_prompt': True,
+    'g_prompt_length': 2, 'g_prompt_layer_idx': (0, 1),
+    'e_prompt_layer_idx': (1, 2), 'use_prefix_tune_for_e_prompt': True,
+    'prompt_pool_param.pool_size': 3, 'prompt_pool_param.top_k': 1,
+    'prompt_pool_param.use_prompt_mask': True,
+    'prompt_pool_param.shared_prompt_pool': True}
+
+
+def config(folder: pathlib.Path | None = None, **changes
+           ) -> ml_collections.FrozenConfigDict:
+  """Expanded tiny config; with `folder`, data and weights are written there."""
+  if folder is not None:
+    changes = {'dataset': write_data(folder / 'data.npz'),
+               'init_checkpoint': write_checkpoint(folder / 'vit.npz'),
+               **changes}
+  return startup.expand(bare_config(**changes))
+
+
+def changed(expanded: Any, **changes) -> ml_collections.FrozenConfigDict:
+  """An expanded config with some keys replaced."""
+  copy = ml_collections.ConfigDict(expanded)
+  copy.update_from_flattened_dict(changes)
+  return startup.expand(copy)
+
+
+def tiny_model(expanded: Any) -> tuple[classifier.PromptedClassifier, Any]:
+  """Model and method of a config, for `NUM_CLASSES` classes."""
+  backbone = vit.create(expanded.model_name, image_size=expanded.input_size,
+                        dtype=jnp.dtype(expanded.dtype))
+  return classifier.build(expanded, NUM_CLASSES, backbone)
+
+
+def random_params(model: Any, *, seed: int = 0, image_size: int = IMAGE_SIZE
+                  ) -> dict[str, np.ndarray]:
+  """Flat random parameters of the whole model, head and prompts included."""
+  def init(rng):
+    images = jnp.zeros((1, image_size, image_size, 3))
+    query, _ = model.init_with_output(rng, images, method='query')
+    return model.init(rng, images, query, jnp.int32(0), train=False)['params']
+
+  shapes = state_lib.flatten(jax.eval_shape(init, jax.random.key(0)))
+  rng = np.random.default_rng(seed)
+  return {path: rng.normal(0, 0.3, leaf.shape).astype(np.float32)
+                + path.endswith('scale')
+          for path, leaf in sorted(shapes.items())}
+
+
+def batch(count: int, *, seed: int = 0, size: int = IMAGE_SIZE,
+          num_classes: int = NUM_CLASSES) -> dict[str, np.ndarray]:
+  """One host batch of noise images in [0, 1)."""
+  rng = np.random.default_rng(seed)
+  return {'image': rng.random((count, size, size, 3), np.float32),
+          'label': rng.integers(0, num_classes, count).astype(np.int32),
+          'mask': np.ones(count, np.float32)}
+
+
+def task_info(index: int = 0, *, classes: Any = range(NUM_CLASSES),
+              steps_per_epoch: int = 5) -> steps.TaskInfo:
+  """A task that starts at step 0 and sees `classes`."""
+  mask = np.isin(np.arange(NUM_CLASSES), list(classes))
+  return steps.TaskInfo.create(index, mask, first_step=0,
+                               steps_per_epoch=steps_per_epoch)

@@ -1,0 +1,193 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Backbone, prompt and head together: read-outs, query pass, head."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models import heads
+from tests import fakes
+from train_lib import state as state_lib
+
+LENGTH, TOP_K = 2, 2
+NUM_TOKENS = LENGTH * TOP_K
+
+
+@pytest.fixture(scope='module')
+def images():
+  return fakes.batch(3)['image']
+
+
+def _run(config, images, **options):
+  """(model, parameters, output) of the prompted pass at test time."""
+  model, _ = fakes.tiny_model(config)
+  params = fakes.random_params(model)
+
+  @jax.jit
+  def run(variables, images):
+    query = model.apply(variables, images, method='query')
+    return model.apply(variables, images, query, jnp.int32(-1), train=False,
+                       **options)
+
+  return model, params, run(state_lib.variables(params), images)
+
+
+@functools.lru_cache
+def _all_tokens(readout):
+  """Output rows of the same forward pass, computed by hand from the parts."""
+  config = fakes.config(vit_classifier=readout)
+  model, _ = fakes.tiny_model(config)
+  params = fakes.random_params(model)
+  images = fakes.batch(3)['image']
+
+  @jax.jit
+  def run(variables):
+    query = model.apply(variables, images, method='query')
+    _, selection = model.apply(variables, images, query, jnp.int32(-1),
+                               train=False, method='select')
+    return model.apply(
+        variables, images, method=lambda m, x: m.backbone(
+            x, prompt_at=m.prompt.at_layer, carry=selection.carry)).tokens
+
+  return np.asarray(run(state_lib.variables(params)))
+
+
+@pytest.mark.parametrize('readout, rows', [
+    ('token', slice(NUM_TOKENS, NUM_TOKENS + 1)),
+    ('gap', slice(None)),
+    ('prompt', slice(0, NUM_TOKENS)),
+    ('token+prompt', slice(0, NUM_TOKENS + 1)),
+])
+def test_readouts_by_hand(readout, rows, images):
+  _, params, out = _run(fakes.config(vit_classifier=readout), images)
+  tokens = _all_tokens(readout)
+  assert tokens.shape == (3, NUM_TOKENS + 1 + fakes.NUM_PATCHES, 16)
+  expected = tokens[:, rows].mean(axis=1)
+  np.testing.assert_allclose(out.pre_logits, expected, rtol=1e-4, atol=1e-5)
+  logits = expected @ params['head/kernel'] + params['head/bias']
+  np.testing.assert_allclose(out.logits, logits, rtol=1e-4, atol=1e-4)
+
+
+def test_dropped_g_tokens_shift_the_class_token_read_out(images):
+  """As in the original: G in layer 0 is dropped, yet the read-out counts it."""
+  config = fakes.config(**{
+      **fakes.DUALPROMPT, 'use_prefix_tune_for_g_prompt': False,
+      'use_prefix_tune_for_e_prompt': False, 'g_prompt_layer_idx': (0,),
+      'e_prompt_layer_idx': (1,)})
+  model, params, out = _run(config, images)
+  assert model.prompt.dropped_tokens == 2
+  pool = params['prompt/prompt_pool/prompt']
+  carry = np.take(pool, np.asarray(out.selection.indices)[:, 0], axis=1)
+  tokens = jax.jit(lambda v: model.apply(
+      v, images, method=lambda m, x: m.backbone(
+          x, prompt_at=m.prompt.at_layer, carry=jnp.asarray(carry))).tokens)(
+              state_lib.variables(params))
+  # 2 E-tokens, class token, 4 patches; row 2 + 2 is the second patch.
+  np.testing.assert_allclose(out.pre_logits, tokens[:, 4], rtol=1e-4,
+                             atol=1e-5)
+
+
+def test_the_query_is_the_class_token_of_the_plain_vit(images):
+  config = fakes.config()
+  model, params, _ = _run(config, images)
+  variables = state_lib.variables(params)
+  query = jax.jit(lambda v: model.apply(v, images, method='query'))(variables)
+  plain = jax.jit(lambda v: model.apply(
+      v, images, method=lambda m, x: m.backbone(x)).tokens)(variables)
+  np.testing.assert_allclose(query.cls, plain[:, 0], rtol=1e-5, atol=1e-5)
+  assert query.tokens is None and query.patches is None
+  probe = jax.jit(lambda v: model.apply(v, images, method='class_token'))
+  np.testing.assert_allclose(probe(variables), plain[:, 0], rtol=1e-5,
+                             atol=1e-5)
+
+
+def test_the_query_carries_no_gradient(images):
+  model, _ = fakes.tiny_model(fakes.config())
+  params = fakes.random_params(model)
+
+  def total(params):
+    return jnp.sum(model.apply(
+        state_lib.variables(params), images, method='query').cls)
+
+  grads = jax.jit(jax.grad(total))(params)
+  assert all(not np.any(grad) for grad in grads.values())
+
+
+def test_queries_from_patches_do_carry_one(images):
+  config = fakes.config(**{'prompt_pool_param.embedding_key': 'mean',
+                           'prompt_pool_param.batchwise_prompt': False})
+  model, _ = fakes.tiny_model(config)
+
+  def pull(params):
+    query = model.apply(state_lib.variables(params), images, method='query')
+    return model.apply(state_lib.variables(params), images, query,
+                       jnp.int32(-1), train=False).selection.losses['pull']
+
+  grads = jax.jit(jax.grad(pull))(fakes.random_params(model))
+  assert np.any(grads['backbone/embedding/kernel'])
+  assert not np.any(grads['backbone/cls'])
+
+
+def test_a_vote_can_be_overruled(images):
+  config = fakes.config()
+  model, params, voted = _run(config, images)
+  _, _, alone = _run(config, images, vote=False)
+  np.testing.assert_array_equal(
+      voted.selection.indices, voted.selection.indices[:1].repeat(3, 0))
+  np.testing.assert_array_equal(
+      alone.selection.indices,
+      np.argsort(-np.asarray(alone.selection.similarity), axis=1)[:, :TOP_K])
+  del model, params
+
+
+def _head(features, **options):
+  params = {'kernel': jnp.array([[1.0, 0.0], [2.0, -1.0]]),
+            'bias': jnp.array([0.5, 0.0])}
+  return heads.LinearHead(2, **options).apply(
+      {'params': params}, jnp.asarray(features))
+
+
+def test_head_by_hand():
+  features = [[3.0, 4.0]]
+  np.testing.assert_allclose(_head(features), [[11.5, -4.0]])
+  np.testing.assert_allclose(_head(features, temperature=2.0), [[5.75, -2.0]])
+  np.testing.assert_allclose(
+      _head(features, normalize=True), [[2.7, -0.8]], rtol=1e-6)
+
+
+def test_head_starts_at_zero_and_is_float32():
+  params = heads.LinearHead(3).init(jax.random.key(0), jnp.ones((1, 4)))
+  params = params['params']
+  assert params['kernel'].shape == (4, 3) and params['bias'].shape == (3,)
+  assert not np.any(params['kernel']) and not np.any(params['bias'])
+  assert _head(np.ones((1, 2), jnp.bfloat16)).dtype == jnp.float32
+
+
+def test_bfloat16_leaves_logits_and_parameters_float32(images):
+  _, _, exact = _run(fakes.config(), images)
+  model, _ = fakes.tiny_model(fakes.config(dtype='bfloat16'))
+  shapes = state_lib.flatten(jax.eval_shape(
+      lambda x: model.init(
+          jax.random.key(0), x,
+          model.init_with_output(jax.random.key(0), x, method='query')[0],
+          jnp.int32(0), train=False), images)['params'])
+  assert {leaf.dtype for leaf in shapes.values()} == {jnp.dtype('float32')}
+  _, _, out = _run(fakes.config(dtype='bfloat16'), images)
+  assert out.logits.dtype == jnp.float32
+  error = np.abs(out.pre_logits - exact.pre_logits).max()
+  assert 0 < error < 0.1 * np.abs(exact.pre_logits).max()

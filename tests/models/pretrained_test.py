@@ -1,0 +1,156 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Pretrained files: names, position tables, complaints, a real backbone."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models import heads
+from models import pretrained
+from models import vit
+from tests import fakes
+from train_lib import state as state_lib
+
+POSITIONS = pretrained.POSITIONS
+
+
+def _tree(arrays):
+  return state_lib.variables(arrays)['params']
+
+
+def _merged(arrays, like):
+  return state_lib.flatten(
+      pretrained.merge(arrays, _tree(like), source='file.npz'))
+
+
+@pytest.mark.parametrize('rename', [lambda x: x, fakes.published_names])
+def test_both_schemes_of_names(rename, tmp_path):
+  arrays = fakes.backbone_arrays()
+  np.savez(tmp_path / 'vit.npz', **rename(arrays))
+  loaded = state_lib.flatten(
+      pretrained.load(str(tmp_path / 'vit.npz'), _tree(arrays)))
+  assert set(loaded) == set(arrays)
+  for path, array in arrays.items():
+    np.testing.assert_array_equal(loaded[path], array, path)
+
+
+def test_the_published_names_differ():
+  arrays = fakes.backbone_arrays()
+  assert (set(fakes.published_names(arrays)) ^ set(arrays)) != set()
+
+
+def test_head_and_pre_logits_are_dropped():
+  arrays = fakes.backbone_arrays()
+  extra = {'head/kernel': np.ones((16, 5)), 'head/bias': np.ones(5),
+           'pre_logits/kernel': np.ones((16, 16)), 'pre_logits/bias': np.ones(16)}
+  assert set(_merged({**arrays, **extra}, arrays)) == set(arrays)
+
+
+def test_half_precision_files_become_float32(tmp_path):
+  path = tmp_path / 'half.npz'
+  np.savez(path, cls=np.ones((1, 1, 2), np.float16))
+  assert pretrained.read_npz(str(path))['cls'].dtype == np.float32
+
+
+def test_positions_of_a_finer_grid_by_hand():
+  # 2 x 2 -> 3 x 3, corners on corners: the new points lie halfway.
+  table = np.array([9, 0, 2, 4, 10], np.float32).reshape(1, 5, 1)
+  resized = pretrained.resize_positions(table, 10)
+  np.testing.assert_allclose(
+      resized[0, :, 0], [9, 0, 1, 2, 2, 4, 6, 4, 7, 10])
+  assert resized.shape == (1, 10, 1)
+
+
+@pytest.mark.parametrize('old, new', [(14, 7), (14, 24), (7, 2)])
+def test_corners_of_the_grid_stay(old, new):
+  table = np.random.default_rng(0).normal(
+      size=(1, 1 + old * old, 3)).astype(np.float32)
+  before = table[0, 1:].reshape(old, old, 3)
+  resized = pretrained.resize_positions(table, 1 + new * new)
+  after = resized[0, 1:].reshape(new, new, 3)
+  np.testing.assert_array_equal(resized[:, 0], table[:, 0])
+  for corner in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
+    np.testing.assert_allclose(after[corner], before[corner], atol=1e-6)
+
+
+def test_positions_of_the_same_grid_are_untouched():
+  table = np.ones((1, 5, 2), np.float32)
+  assert pretrained.resize_positions(table, 5) is table
+
+
+@pytest.mark.parametrize('rows, tokens', [(5, 8), (7, 10)])
+def test_grids_that_are_not_square_are_refused(rows, tokens):
+  with pytest.raises(ValueError, match='square'):
+    pretrained.resize_positions(np.ones((1, rows, 2), np.float32), tokens)
+
+
+def test_merge_brings_positions_to_the_grid_of_the_model():
+  small, large = (fakes.backbone_arrays(image_size=s) for s in (8, 16))
+  merged = _merged(small, large)
+  assert merged[POSITIONS].shape == (1, 17, 16)
+  np.testing.assert_allclose(merged[POSITIONS][0, 1], small[POSITIONS][0, 1])
+
+
+def test_all_that_does_not_fit_is_listed_at_once():
+  like = fakes.backbone_arrays()
+  arrays = dict(like)
+  del arrays['cls'], arrays['Transformer/encoder_norm/bias']
+  arrays['embedding/bias'] = np.ones(17, np.float32)
+  arrays['surprise'] = np.ones(1, np.float32)
+  with pytest.raises(ValueError) as raised:
+    _merged(arrays, like)
+  message = str(raised.value)
+  assert '\n' not in message
+  for part in ('file.npz', 'missing cls', 'missing Transformer/encoder_norm/bias',
+               'unexpected surprise', 'embedding/bias', '[17]', '[16]'):
+    assert part in message, part
+  assert 'embedding/kernel' not in message
+
+
+@pytest.mark.parametrize('content, error', [
+    (None, FileNotFoundError), (b'no archive', ValueError),
+    (b'PK\x03\x04 cut off', ValueError)])
+def test_files_that_cannot_be_read(content, error, tmp_path):
+  path = tmp_path / 'weights.npz'
+  if content is not None:
+    path.write_bytes(content)
+  with pytest.raises(error, match='weights.npz'):
+    pretrained.read_npz(str(path))
+
+
+def test_a_file_of_pickled_objects_is_refused(tmp_path):
+  np.savez(tmp_path / 'bad.npz', cls=np.array([{}], dtype=object))
+  with pytest.raises(ValueError, match='bad.npz'):
+    pretrained.read_npz(str(tmp_path / 'bad.npz'))
+
+
+def test_deit_classifies_imagenet_as_the_reference_does(shared):
+  """Real weights, exact GELU, the file's own head put back by hand."""
+  path = str(shared / 'data/backbones/deit_tiny_patch16_224.npz')
+  with np.load(shared / 'data/imagenet_check.npz') as file:
+    chosen = slice(0, 40, 5)  # 8 of 40: CPU time
+    images = file['test_images'][chosen].astype(np.float32) / 255
+    reference = file['reference_logits'][chosen]
+  images -= np.array([0.485, 0.456, 0.406], np.float32)
+  images /= np.array([0.229, 0.224, 0.225], np.float32)
+  arrays = pretrained.read_npz(path)
+  model = vit.create('DeiT-Ti_16', image_size=224)
+  like = {k: v for k, v in arrays.items() if not k.startswith('head/')}
+  params = pretrained.load(path, _tree(pretrained.canonical(like)))
+  features = model.apply({'params': params}, jnp.asarray(images),
+                         read=vit.read_class_token).tokens[:, 0]
+  head = {name: arrays[f'head/{name}'] for name in ('kernel', 'bias')}
+  logits = heads.LinearHead(1000).apply({'params': head}, features)
+  np.testing.assert_allclose(logits, reference, atol=1e-3)

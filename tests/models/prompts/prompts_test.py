@@ -1,0 +1,53 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Methods are found by the name of their file."""
+
+import importlib
+import types
+
+import pytest
+
+from models import prompts
+from models import vit
+from models.prompts import base
+
+BACKBONE = vit.create('testing', image_size=8)
+
+
+def test_what_is_available():
+  assert {'dualprompt', 'l2p', 'none'} <= set(prompts.available())
+  assert not {'base', 'matching', 'prompt_pool'} & set(prompts.available())
+
+
+def test_every_method_file_offers_build():
+  for name in prompts.available():
+    assert callable(importlib.import_module(f'models.prompts.{name}').build)
+
+
+def test_an_unknown_method_lists_what_there_is():
+  config = types.SimpleNamespace(method='l3p')
+  with pytest.raises(ValueError, match="'l3p'.*l2p"):
+    prompts.build(config, BACKBONE)
+
+
+def test_no_prompts_at_all():
+  method = prompts.build(types.SimpleNamespace(method='none'), BACKBONE)
+  assert method.prompt.query_needs == ()
+  assert not method.prompt.votes
+  assert method.loss_weights == {}
+  assert method.prompt.select(
+      base.Query(), 0, train=True).indices is None
+  state = object()
+  assert method.begin_task(state, 1, None) is state
+  assert method.end_task(state, 1, None) is state

@@ -1,0 +1,240 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The backbone: sizes, prompts in their places, rows that are read."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models import vit
+from tests import fakes
+from train_lib import state as state_lib
+
+# name: (patch, width, depth, MLP width, image side), of the papers.
+GEOMETRY = {
+    'ViT-Ti_16': (16, 192, 12, 768, 224),
+    'ViT-S_16': (16, 384, 12, 1536, 224),
+    'ViT-B_16': (16, 768, 12, 3072, 224),
+    'ViT-B_32': (32, 768, 12, 3072, 224),
+    'ViT-L_16': (16, 1024, 24, 4096, 224),
+    'ViT-L_32': (32, 1024, 24, 4096, 224),
+    'ViT-H_14': (14, 1280, 32, 5120, 224),
+    'DeiT-Ti_16': (16, 192, 12, 768, 224),
+    'DeiT-S_16': (16, 384, 12, 1536, 224),
+    'DeiT-B_16': (16, 768, 12, 3072, 224),
+    'ViT-digits': (4, 128, 4, 512, 32),
+    'testing': (4, 16, 3, 32, 8),
+}
+# Without head, from the literature: they guard the formula below.
+PUBLISHED = {'ViT-Ti_16': 5_524_416, 'ViT-S_16': 21_665_664,
+             'ViT-B_16': 85_798_656, 'ViT-L_16': 303_301_632}
+
+
+def _expected_count(patch, width, depth, mlp, side):
+  embedding = patch * patch * 3 * width + width
+  positions = (1 + (side // patch)**2) * width + width  # and class token
+  attention = 4 * (width * width + width)
+  block = attention + 2 * width * mlp + mlp + width + 4 * width
+  return embedding + positions + depth * block + 2 * width
+
+
+@functools.cache
+def _shapes(name, side):
+  model = vit.create(name, image_size=side)
+  images = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
+  return state_lib.flatten(
+      jax.eval_shape(model.init, jax.random.key(0), images)['params'])
+
+
+def test_no_variant_goes_untested():
+  assert set(GEOMETRY) == set(vit.VARIANTS)
+
+
+@pytest.mark.parametrize('name', GEOMETRY)
+def test_parameter_count(name):
+  shapes = _shapes(name, GEOMETRY[name][-1])
+  count = sum(int(np.prod(leaf.shape)) for leaf in shapes.values())
+  assert count == _expected_count(*GEOMETRY[name])
+  assert count == PUBLISHED.get(name, count)
+
+
+@pytest.mark.parametrize('name, heads', [
+    ('ViT-Ti_16', 3), ('ViT-S_16', 6), ('ViT-B_16', 12), ('ViT-B_32', 12),
+    ('ViT-L_16', 16), ('ViT-L_32', 16), ('ViT-H_14', 16)])
+def test_number_of_heads(name, heads):
+  # The count of parameters does not depend on it.
+  kernel = ('Transformer/encoderblock_0/MultiHeadDotProductAttention_0/query/'
+            'kernel')
+  width = GEOMETRY[name][1]
+  assert _shapes(name, 224)[kernel].shape == (width, heads, width // heads)
+
+
+@pytest.mark.parametrize('name, side, word', [
+    ('ViT-B_17', 224, 'ViT-B_16'), ('ViT-B_16', 15, 'patch')])
+def test_what_cannot_be_built_says_so(name, side, word):
+  with pytest.raises(ValueError, match=word):
+    vit.create(name, image_size=side)
+
+
+@pytest.fixture(scope='module')
+def tiny():
+  """The testing variant, random parameters of every kind, two images."""
+  model = vit.create(fakes.VARIANT, image_size=fakes.IMAGE_SIZE)
+  params = state_lib.variables(fakes.backbone_arrays())
+  return model, params, fakes.batch(2)['image']
+
+
+def _encode(tiny, *, carry=None, **options):
+  model, params, images = tiny
+  return jax.jit(lambda *args: model.apply(*args, carry=carry, **options))(
+      params, images)
+
+
+def _tokens_at(layers, count=2):
+  """Prompts of `count` tokens, each filled with its layer's number + 1."""
+  def prompt_at(layer, tokens, carry):
+    if layer not in layers:
+      return vit.LayerPrompt(), carry
+    shape = (tokens.shape[0], count, tokens.shape[2])
+    return vit.LayerPrompt(tokens=jnp.full(shape, layer + 1.0)), carry
+  return prompt_at
+
+
+def test_patches_are_read_row_by_row(tiny):
+  model, params, images = tiny
+  patches = model.apply(params, images, method='embed')
+  flat = state_lib.flatten(params['params'])
+  kernel = np.asarray(flat['embedding/kernel'])
+  # Patch 1 of the 2 x 2 grid: upper right.
+  expected = np.einsum('rcx,rcxd->d', images[0, :4, 4:], kernel)
+  np.testing.assert_allclose(
+      patches[0, 1], expected + flat['embedding/bias'], rtol=1e-5, atol=1e-5)
+  assert patches.shape == (2, fakes.NUM_PATCHES, 16)
+
+
+def test_class_token_and_positions_enter_the_first_block(tiny):
+  model, params, images = tiny
+  flat = state_lib.flatten(params['params'])
+  table = flat['Transformer/posembed_input/pos_embedding'][0]
+  entered = _encode(tiny).block_inputs[0]
+  np.testing.assert_allclose(entered[1, 0], flat['cls'][0, 0] + table[0],
+                             rtol=1e-6)
+  patches = model.apply(params, images, method='embed')
+  np.testing.assert_allclose(entered[:, 1:], patches + table[1:], rtol=1e-6)
+
+
+def test_prompt_tokens_stand_in_front_without_position(tiny):
+  plain, features = _encode(tiny), _encode(tiny, prompt_at=_tokens_at({0, 2}))
+  assert features.num_prompts == 4
+  assert features.tokens.shape == (2, 2 + 2 + 1 + fakes.NUM_PATCHES, 16)
+  first, second, third = features.block_inputs
+  np.testing.assert_array_equal(first[:, :2], 1.0)
+  np.testing.assert_array_equal(first[:, 2:], plain.block_inputs[0])
+  assert second.shape[1] == first.shape[1]
+  np.testing.assert_array_equal(third[:, :2], 3.0)  # before earlier prompts
+  assert third.shape[1] == second.shape[1] + 2
+
+
+def test_prompts_see_live_tokens_and_hand_a_carry_on(tiny):
+  seen = []
+
+  def prompt_at(layer, tokens, carry):
+    seen.append((layer, carry))
+    # The prompt is the mean of the live tokens, so it shows what they were.
+    return vit.LayerPrompt(tokens=tokens.mean(1, keepdims=True)), carry + 1
+
+  features = _encode(tiny, prompt_at=prompt_at, carry=10)
+  assert seen == [(0, 10), (1, 11), (2, 12)]
+  for entered in features.block_inputs:
+    np.testing.assert_allclose(
+        entered[:, 0], entered[:, 1:].mean(1), rtol=1e-5, atol=1e-5)
+
+
+def test_a_prefix_joins_keys_and_values_after_their_projections():
+  attention = vit.Attention(num_heads=2)
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(1, 3, 8)).astype(np.float32)
+  prefix = rng.normal(size=(1, 2, 4, 2, 4)).astype(np.float32)
+  params = attention.init(jax.random.key(0), x, None, slice(None))
+  out = attention.apply(params, x, prefix, slice(None))
+  p = params['params']
+  project = lambda name: np.einsum('btd,dhe->bthe', x, p[name]['kernel'])
+  query, keys, values = map(project, ('query', 'key', 'value'))
+  keys = np.concatenate([prefix[:, 0], keys], axis=1)
+  values = np.concatenate([prefix[:, 1], values], axis=1)
+  logits = np.einsum('bqhe,bkhe->bhqk', query, keys) / 2.0  # sqrt(d) = 2
+  weights = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+  mixed = np.einsum('bhqk,bkhe->bqhe', weights, values)
+  expected = np.einsum('bqhe,hed->bqd', mixed, p['out']['kernel'])
+  np.testing.assert_allclose(out, expected, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize('read, rows', [
+    (vit.read_class_token, slice(4, 5)),
+    (lambda prompts: slice(0, prompts), slice(0, 4)),
+    (lambda prompts: slice(0, prompts + 1), slice(0, 5)),
+])
+def test_rows_that_are_read_equal_a_slice_of_the_whole(tiny, read, rows):
+  prompt_at = _tokens_at({0, 1})
+  whole = _encode(tiny, prompt_at=prompt_at)
+  part = _encode(tiny, prompt_at=prompt_at, read=read)
+  np.testing.assert_allclose(part.tokens, whole.tokens[:, rows],
+                             rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('exact, expected', [
+    (True, -0.15865526), (False, -0.15880801)])
+def test_gelu_is_exact_or_tanh(exact, expected):
+  # gelu(-1) is -0.5 * erfc(1 / sqrt 2), or its tanh approximation.
+  mlp = vit.Mlp(hidden=1, exact_gelu=exact, dropout_rate=0.0)
+  one, zero = jnp.ones((1, 1)), jnp.zeros(1)
+  dense = {'kernel': one, 'bias': zero}
+  out = mlp.apply({'params': {'Dense_0': dense, 'Dense_1': dense}},
+                  -jnp.ones((1, 1, 1)), train=False)
+  assert float(out[0, 0, 0]) == pytest.approx(expected, abs=2e-7)
+
+
+def test_deit_has_the_exact_gelu_and_the_original_family_not():
+  assert {name for name, variant in vit.VARIANTS.items()
+          if variant.exact_gelu} == {'DeiT-Ti_16', 'DeiT-S_16', 'DeiT-B_16'}
+
+
+def test_bfloat16_computes_so_and_keeps_parameters_float32(tiny):
+  _, params, images = tiny
+  model = vit.create(fakes.VARIANT, image_size=fakes.IMAGE_SIZE,
+                     dtype=jnp.bfloat16)
+  fresh = state_lib.flatten(jax.eval_shape(
+      model.init, jax.random.key(0), images)['params'])
+  assert {leaf.dtype for leaf in fresh.values()} == {jnp.dtype('float32')}
+  features = jax.jit(model.apply)(params, images)
+  assert features.tokens.dtype == jnp.bfloat16
+  exact = _encode(tiny).tokens
+  error = np.abs(features.tokens.astype(np.float32) - exact)
+  assert 0 < error.max() < 0.05 * np.abs(exact).max()
+
+
+def test_dropout_acts_in_training_only(tiny):
+  _, params, images = tiny
+  model = vit.create(fakes.VARIANT, image_size=fakes.IMAGE_SIZE).clone(
+      dropout_rate=0.5)
+  rngs = {'dropout': jax.random.key(1)}
+  @functools.partial(jax.jit, static_argnames='train')
+  def run(train):
+    return model.apply(params, images, train=train, rngs=rngs).tokens
+
+  np.testing.assert_allclose(run(False), _encode(tiny).tokens, atol=1e-5)
+  assert np.abs(run(True) - run(False)).max() > 0.1

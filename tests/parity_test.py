@@ -1,0 +1,137 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Every recorded file of the original, and that a wrong number is noticed."""
+
+import json
+import os
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from tests.parity import __main__ as command
+from tests.parity import fixture as fixture_lib
+from tests.parity import kinds
+from tests.parity import report as report_lib
+from tests.parity.tolerances import Tolerance
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_SHARED = pathlib.Path(os.environ.get('SHARED_DIR', _ROOT / '../shared'))
+_RECORDED = (_SHARED / 'parity' / 'official_l2p').resolve()
+_FILES = sorted(_RECORDED.glob('*.npz'))
+needs_files = pytest.mark.skipif(
+    not _FILES, reason=f'no recorded numbers in {_RECORDED}')
+
+
+@needs_files
+@pytest.mark.parametrize('path', _FILES or [None],
+                         ids=lambda path: path and path.stem)
+def test_recorded_numbers(path):
+  fixture = fixture_lib.Fixture(str(path))
+  if fixture.devices > jax.local_device_count():
+    pytest.skip(f'needs {fixture.devices} devices')
+  report = kinds.run(fixture, brief=True)
+  assert report.passed, '\n'.join(report.failures)
+
+
+def _metrics_file(path, *, tamper=0.0, **more):
+  """A hand-made file of metrics: two tasks, the first is half forgotten."""
+  meta = {'cases': {'hand': {'single_eval_set': False}}}
+  nan = float('nan')
+  arrays = {
+      'accuracy': [[0.8, 0.4], [0.0, 0.6]],
+      'acc_matrix': [[0.8, 0.4], [0.0, 0.6]],
+      'avg_acc': [0.8, 0.5 + tamper], 'learning_acc': [0.8, 0.7],
+      'forgetting': [nan, 0.4], 'backward': [nan, -0.4], **more}
+  np.savez(path, meta=np.array(json.dumps(meta)), **{
+      f'hand/{name}': np.float32(value) for name, value in arrays.items()})
+  return str(path)
+
+
+@pytest.mark.parametrize('changes, failing', [
+    ({}, None),
+    ({'tamper': 1e-5}, 'hand/avg_acc'),
+    ({'forgetting': [0.0, 0.4]}, 'hand/forgetting'),  # NaN is told from 0
+    ({'backward': [-0.4]}, 'hand/backward'),  # another shape
+    ({'surprise': [1.0]}, 'hand/surprise'),  # nothing compares it
+])
+def test_wrong_number_fails(tmp_path, capsys, changes, failing):
+  path = _metrics_file(tmp_path / 'metrics.npz', **changes)
+  assert command.main([path]) == (1 if failing else 0)
+  output = capsys.readouterr().out
+  failed = [line.split()[1] for line in output.splitlines()
+            if line.startswith('FAIL') and line.split()[1] != 'metrics.npz']
+  assert failed == ([failing] if failing else [])
+  assert ('NOT ALL PASS' in output) == bool(failing)
+
+
+@needs_files
+@pytest.mark.parametrize('name, array', [
+    ('lr_schedule', 'learning_rate'), ('gaussian_schedule', 'small/peaks'),
+    ('preprocessing', 'tall_up/resized_uint8'),
+    ('pretrained_loading', 'case/no_pool_3_to_7/out/pos_embedding'),
+    ('l2p_train_no_clip', 'after_step_3/params/prompt_pool/key'),
+    ('eval_step', 'class_incremental/eval_loss')])
+def test_tampered_recording_fails(tmp_path, name, array):
+  path = _RECORDED / f'{name}.npz'
+  if not path.is_file():
+    pytest.skip(f'{path} is not here')
+  with np.load(path) as file:
+    arrays = dict(file)
+  off = 2 if arrays[array].dtype == np.int32 else 1e-3
+  arrays[array] = arrays[array] + np.asarray(off, arrays[array].dtype)
+  np.savez(tmp_path / 'tampered.npz', **arrays)
+  report = kinds.run(fixture_lib.Fixture(tmp_path / 'tampered.npz'), brief=True)
+  assert len(report.failures) == 1 or name == 'lr_schedule'  # three lines
+  group = array.split('/')[0]
+  assert all(group in line for line in report.failures)
+
+
+def test_one_bad_file_does_not_stop_the_others(tmp_path, capsys):
+  good = _metrics_file(tmp_path / 'metrics.npz')
+  other = tmp_path / 'port.npz'
+  np.savez(other, meta=np.array(json.dumps({'originals': ['someone/port']})))
+  broken = tmp_path / 'broken.npz'
+  broken.write_bytes(b'no archive')
+  files = [str(broken), str(other), str(tmp_path / 'absent.npz'), good]
+  assert command.main([*files, '--brief']) == 1
+  output = capsys.readouterr().out
+  assert 'numbers of another code (someone/port)' in output
+  assert output.count('ERROR') == 3 and 'PASS  metrics.npz' in output
+
+
+@pytest.mark.parametrize('got, want, tolerance, passed', [
+    ([1.0, 2.0], [1.0, 2.1], Tolerance(absolute=0.2), True),
+    ([1.0, 2.0], [1.0, 2.1], Tolerance(relative=0.01), False),
+    ([0.0, 100.0], [0.5, 100.0], Tolerance(of_max=0.01), True),
+    ([np.nan, 1.0], [np.nan, 1.0], Tolerance(), True),
+    ([np.nan, 1.0], [0.0, 1.0], Tolerance(absolute=9.0), False),
+    ([np.inf], [-np.inf], Tolerance(absolute=9.0), False),
+    ([[1.0]], [1.0], Tolerance(absolute=9.0), False),
+])
+def test_difference_by_hand(got, want, tolerance, passed):
+  assert report_lib.difference(got, want, tolerance).passed == passed
+
+
+def test_trees_must_have_the_same_leaves():
+  report = report_lib.Report('trees', brief=True)
+  report.compare_tree('same', {'a': 1.0}, {'a': 1.0})
+  report.compare_tree('missing', {}, {'a': 1.0})
+  report.compare_tree('extra', {'a': 1.0, 'b': 2.0}, {'a': 1.0})
+  assert len(report.failures) == 2 and not report.passed
+
+
+def test_nothing_compared_is_no_pass():
+  assert not report_lib.Report('empty', brief=True).passed

@@ -1,0 +1,252 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Whole small runs on eight devices: traced once, resumed exactly, reported."""
+
+import csv
+import functools
+import json
+
+import jax
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing import event_accumulator
+from tensorboard.util import tensor_util
+
+from tests import fakes
+from train_lib import checkpoint
+from train_lib import parallel
+from train_lib import train
+
+STEPS_PER_TASK = 10  # 40 images, 2 epochs, global batch 8
+EVAL_BATCHES = 2  # 14 test images a task, so the second one is padded
+
+
+class PmapSpy:
+  """Counts traces and calls of what is pmapped, by function name."""
+
+  def __init__(self, monkeypatch):
+    self.traces, self.calls = {}, {}
+    self._pmap = parallel.pmap
+    monkeypatch.setattr(parallel, 'pmap', self)
+
+  def __call__(self, fn, **options):
+    name = fn.__name__
+
+    @functools.wraps(fn)
+    def traced(*args):
+      self.traces[name] = self.traces.get(name, 0) + 1
+      return fn(*args)
+
+    compiled = self._pmap(traced, **options)
+
+    def called(*args):
+      self.calls[name] = self.calls.get(name, 0) + 1
+      return compiled(*args)
+
+    return called
+
+
+class Stopped(Exception):
+  """The run was killed."""
+
+
+def _run(config, workdir):
+  workdir.mkdir(exist_ok=True)
+  program, stream = train.prepare(config)
+  return train.train_and_evaluate(program, stream, str(workdir))
+
+
+def _final_state(config, workdir):
+  """(task, state, recorded arrays) of the newest checkpoint."""
+  program, _ = train.prepare(config)
+  saved = checkpoint.Checkpointer(
+      str(workdir / 'checkpoints'), config.to_json_best_effort())
+  try:
+    return saved.restore_latest(program.start()[1])
+  finally:
+    saved.close()
+
+
+def _stop_after_first_task(monkeypatch):
+  save = checkpoint.Checkpointer.save
+
+  def save_and_die(self, task_index, *args):
+    save(self, task_index, *args)
+    self.close()
+    raise Stopped
+
+  monkeypatch.setattr(checkpoint.Checkpointer, 'save', save_and_die)
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory):
+  return fakes.config(tmp_path_factory.mktemp('inputs'), eval_per_epochs=1)
+
+
+@pytest.fixture(scope='module')
+def unbroken(config, tmp_path_factory):
+  """(workdir, results, spy) of one L2P run with a batch vote."""
+  workdir = tmp_path_factory.mktemp('unbroken')
+  with pytest.MonkeyPatch.context() as monkeypatch:
+    spy = PmapSpy(monkeypatch)
+    return workdir, _run(config, workdir), spy
+
+
+def test_every_step_is_traced_once_over_three_tasks(unbroken):
+  _, results, spy = unbroken
+  assert results.num_tasks == 3
+  assert len(spy.traces) == 3  # train, eval, query
+  assert set(spy.traces.values()) == {1}
+  assert spy.calls['train_step'] == 3 * STEPS_PER_TASK
+  # Twice a task (each of the two epochs), on 1 + 2 + 3 sets in all.
+  assert spy.calls['eval_step'] == 2 * (1 + 2 + 3) * EVAL_BATCHES
+
+
+def test_query_features_are_computed_once_a_run(unbroken):
+  _, _, spy = unbroken
+  calls = {name: count for name, count in spy.calls.items()
+           if name not in ('train_step', 'eval_step')}
+  assert list(calls.values()) == [fakes.NUM_TASKS * EVAL_BATCHES]
+
+
+def test_every_image_counts_once_and_both_selections_are_reported(unbroken):
+  _, results, _ = unbroken
+  assert results.headline == 'batch'
+  np.testing.assert_array_equal(results.totals, [14, 14, 14])
+  assert set(results.correct) == {
+      'batch', 'per_sample', 'batch_task_inc', 'per_sample_task_inc'}
+  lower = np.tril_indices(3)
+  for counts in results.correct.values():
+    assert np.all(counts[lower] >= 0)
+    assert np.all(counts[np.triu_indices(3, 1)] == -1)
+  # 14 images use top_k = 2 prompts each; padding uses none.
+  np.testing.assert_array_equal(results.prompt_counts.sum(-1)[lower], 28)
+
+
+def test_the_run_learns(unbroken):
+  _, results, _ = unbroken
+  learned = np.diag(results.accuracies('batch_task_inc'))
+  assert learned.mean() > 0.85  # two classes, so chance is 0.5
+
+
+def test_files_that_a_run_leaves(unbroken):
+  workdir, results, _ = unbroken
+  report = json.loads((workdir / 'results.json').read_text())
+  assert report['finished'] and report['seed'] == 3
+  assert report['headline']['selection'] == 'batch'
+  assert report['class_order'] == list(range(6))
+  assert len(report['weights_sha256']) == 64
+  assert report['num_devices'] == jax.device_count() == 8
+  last = report['selections']['batch']['correct'][2]
+  assert last == results.correct['batch'][2].tolist()
+  with open(workdir / 'results.csv', newline='') as file:
+    assert len(list(csv.DictReader(file))) == 4 * (1 + 2 + 3)
+  assert list(workdir.glob('events.out.tfevents.*'))
+  assert (workdir / 'checkpoints').is_dir()
+
+
+def test_events_carry_the_tags_of_the_original(unbroken):
+  workdir, results, _ = unbroken
+  events = event_accumulator.EventAccumulator(
+      str(workdir), size_guidance={'tensors': 0})
+  events.Reload()
+  tags = events.Tags()['tensors']
+  for tag in ('accuracy_0', 'accuracy_2', 'avg_acc', 'forgetting', 'backward',
+              'learning_acc', 'train_accuracy', 'loss', 'loss_std', 'l2_grads',
+              'learning_rate', 'task_id', 'eval_loss', 'histogram_2'):
+    assert tag in tags, tag
+  last = events.Tensors('avg_acc')[-1]
+  assert last.step == 3 * STEPS_PER_TASK
+  assert tensor_util.make_ndarray(last.tensor_proto) == pytest.approx(
+      results.summary()['avg_acc'])
+
+
+def test_stop_and_resume_equal_the_unbroken_run(
+    unbroken, config, tmp_path, monkeypatch):
+  workdir, expected, _ = unbroken
+  with monkeypatch.context() as patch:
+    _stop_after_first_task(patch)
+    with pytest.raises(Stopped):
+      _run(config, tmp_path)
+  assert not (tmp_path / 'results.json').exists()
+  spy = PmapSpy(monkeypatch)
+  resumed = _run(config, tmp_path)
+  assert spy.calls['train_step'] == 2 * STEPS_PER_TASK
+  for name, counts in expected.correct.items():
+    np.testing.assert_array_equal(resumed.correct[name], counts, name)
+  np.testing.assert_array_equal(resumed.loss, expected.loss)
+  np.testing.assert_array_equal(resumed.prompt_counts, expected.prompt_counts)
+  mine, theirs = _final_state(config, tmp_path), _final_state(config, workdir)
+  assert mine[0] == theirs[0] == 2
+  assert mine[1].step == 3 * STEPS_PER_TASK
+  jax.tree.map(np.testing.assert_array_equal, mine[1], theirs[1])
+
+
+def test_a_finished_run_starts_again_without_training(
+    unbroken, config, monkeypatch):
+  workdir, expected, _ = unbroken
+  spy = PmapSpy(monkeypatch)
+  again = _run(config, workdir)
+  assert spy.calls == {}
+  assert again.summary() == expected.summary()
+  np.testing.assert_array_equal(again.loss, expected.loss)
+
+
+def test_a_workdir_of_another_config_is_refused(unbroken, config):
+  workdir, _, _ = unbroken
+  with pytest.raises(ValueError, match='learning_rate'):
+    _run(fakes.changed(config, learning_rate=0.5), workdir)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path):
+  wild = fakes.changed(config, learning_rate=1e38, grad_clip_max_norm=0.0)
+  with pytest.raises(FloatingPointError) as raised:
+    _run(wild, tmp_path)
+  for word in ('step 5', 'task 0', 'none', 'learning_rate'):
+    assert word in str(raised.value)
+  assert not (tmp_path / 'results.json').exists()
+
+
+def test_task_incremental_headline_without_a_vote(tmp_path):
+  config = fakes.config(
+      tmp_path, **{'continual.eval_task_inc': True, 'num_epochs': 1,
+                   'prompt_pool_param.batchwise_prompt': False})
+  results = _run(config, tmp_path / 'run')
+  assert results.headline == 'per_sample_task_inc'
+  assert set(results.correct) == {'per_sample', 'per_sample_task_inc'}
+  some = results.correct['per_sample'] >= 0
+  assert np.all(results.correct['per_sample_task_inc'][some]
+                >= results.correct['per_sample'][some])
+
+
+def test_evaluation_of_the_last_task_only(tmp_path):
+  config = fakes.config(tmp_path, eval_last_only=True, **fakes.DUALPROMPT)
+  results = _run(config, tmp_path / 'run')
+  assert np.all(np.isnan(results.accuracies()[:2]))
+  assert np.all(results.accuracies()[2] >= 0)
+  np.testing.assert_array_equal(results.totals, [14, 14, 14])
+
+
+@pytest.mark.parametrize('changes, due', [
+    (dict(eval_per_epochs=1), {5, 10, 15}),
+    (dict(eval_per_epochs=2), {10}),
+    (dict(eval_per_epochs=0, eval_every_steps=4), {4, 8, 12, 16}),
+    (dict(eval_per_epochs=0, eval_every_steps=-1), set()),
+    (dict(eval_per_epochs=1, eval_last_only=True), set()),
+])
+def test_when_an_evaluation_is_due(changes, due):
+  config = fakes.config(**changes)
+  found = {step for step in range(1, 18)
+           if train.evaluation_due(config, step, steps_per_epoch=5)}
+  assert found == due
