@@ -44,7 +44,7 @@ COLUMNS = (
     ('compile_seconds', 'compile s', 1),
     ('peak_bytes', 'peak MiB', 2**20),
     ('temp_bytes', 'temp MiB', 2**20),
-    ('flops_per_image', 'GFLOP/image', 1e9),
+    ('flops_per_image', 'GFLOP/img', 1e9),
 )
 QUICK = dict(model='testing', image_size=16, batch=2, steps=1,
              recipes=RECIPES[:1], scopes=SCOPES[1:], dtypes=DTYPES[:1])
@@ -129,8 +129,9 @@ def line(row: dict[str, Any]) -> str:
 
 def header() -> str:
   """Titles over the rows of `line`."""
-  return f'{"recipe":<20}{"step":<6}{"scope":<10}{"dtype":<9}' + ''.join(
-      f'{title:>10}{"":7}' for _, title, _ in COLUMNS)
+  titles = ''.join(f'{title:>10}{"":7}' for _, title, _ in COLUMNS)
+  return (f'{"recipe":<20}{"step":<6}{"scope":<10}{"dtype":<9}'
+          f'{titles.rstrip()}')
 
 
 def main(argv: list[str] | None = None) -> int:

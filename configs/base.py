@@ -88,7 +88,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.learning_rate = 0.03  # for 256 images per step; scaled linearly
   config.min_learning_rate = 0.0  # likewise
   config.learning_rate_schedule = 'constant'  # or cosine, linear
-  config.learning_rate_multipliers = ()  # ((regex over leaf paths, factor), ...)
+  config.learning_rate_multipliers = ()  # ((regex over leaf path, factor), ...)
   config.warmup_epochs = 0  # per task
   config.sgd_momentum = 0.9
   config.weight_decay = 0.0

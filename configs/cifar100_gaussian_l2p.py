@@ -11,9 +11,9 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""L2P on task-agnostic CIFAR-100 with a Gaussian schedule of 200 episodes.
+r"""L2P on task-agnostic CIFAR-100 with a Gaussian schedule of 200 episodes.
 
-  python main.py --my_config configs/cifar100_gaussian_l2p.py --workdir DIR \\
+python main.py --my_config configs/cifar100_gaussian_l2p.py --workdir DIR \
     --my_config.init_checkpoint=ViT-B_16.npz
 """
 

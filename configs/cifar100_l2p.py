@@ -11,9 +11,9 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""L2P on Split CIFAR-100, 10 tasks of 10 classes.
+r"""L2P on Split CIFAR-100, 10 tasks of 10 classes.
 
-  python main.py --my_config configs/cifar100_l2p.py --workdir DIR \\
+  python main.py --my_config configs/cifar100_l2p.py --workdir DIR \
     --my_config.init_checkpoint=ViT-B_16.npz
 
 The original runs it on 8 devices (batch 128, learning rate 0.015) and reports

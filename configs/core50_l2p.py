@@ -11,9 +11,9 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""L2P on CORe50, domain-incremental: 8 sessions of the same 50 objects.
+r"""L2P on CORe50, domain-incremental: 8 sessions of the same 50 objects.
 
-  python main.py --my_config configs/core50_l2p.py --workdir DIR \\
+  python main.py --my_config configs/core50_l2p.py --workdir DIR \
     --my_config.init_checkpoint=ViT-B_16.npz
 
 As in the original the whole backbone trains; the query network keeps the

@@ -11,9 +11,9 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""L2P on 5-datasets: CIFAR-10, MNIST, SVHN, notMNIST, Fashion-MNIST.
+r"""L2P on 5-datasets: CIFAR-10, MNIST, SVHN, notMNIST, Fashion-MNIST.
 
-  python main.py --my_config configs/five_datasets_l2p.py --workdir DIR \\
+  python main.py --my_config configs/five_datasets_l2p.py --workdir DIR \
     --my_config.init_checkpoint=ViT-B_16.npz
 
 The original runs it on 8 devices (batch 128, learning rate 0.015) and reports

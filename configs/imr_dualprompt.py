@@ -11,9 +11,9 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""DualPrompt on Split ImageNet-R, 10 tasks of 20 classes.
+r"""DualPrompt on Split ImageNet-R, 10 tasks of 20 classes.
 
-  python main.py --my_config configs/imr_dualprompt.py --workdir DIR \\
+  python main.py --my_config configs/imr_dualprompt.py --workdir DIR \
     --my_config.init_checkpoint=ViT-B_16.npz
 
 The original runs it on 8 devices (batch 192, learning rate 0.00375) and reports

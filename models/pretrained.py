@@ -20,8 +20,8 @@ table is brought to the model's grid, and everything else must fit exactly.
 
 import pathlib
 import re
-import zipfile
 from typing import Any
+import zipfile
 
 from flax import traverse_util
 import numpy as np

@@ -25,9 +25,10 @@ Reference: Dosovitskiy et al., 2021 (arXiv:2010.11929); parameter names and
 shapes are those of the `ViT-B_16.npz` family, so its files load unchanged.
 """
 
+from collections.abc import Callable
 import dataclasses
 import functools
-from typing import Any, Callable
+from typing import Any
 
 import flax
 import flax.linen as nn
@@ -100,11 +101,12 @@ class PatchEmbedding(nn.Module):
 
   @nn.compact
   def __call__(self, images: Array) -> Array:
-    """images [B, h, w, C] -> [B, N, D] with N = (h // p) * (w // p)."""
+    """Images [B, h, w, C] -> [B, N, D] with N = (h // p) * (w // p)."""
     p = self.patch_size
     batch, height, width, channels = images.shape
-    kernel = self.param('kernel', nn.initializers.lecun_normal(in_axis=(0, 1, 2)),
-                        (p, p, channels, self.width))
+    kernel = self.param(
+        'kernel', nn.initializers.lecun_normal(in_axis=(0, 1, 2)),
+        (p, p, channels, self.width))
     bias = self.param('bias', nn.initializers.zeros, (self.width,))
     images = images[:, :height // p * p, :width // p * p]
     x = images.reshape(batch, height // p, p, width // p, p, channels)
@@ -152,7 +154,7 @@ class Attention(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, prefix: Array | None, rows: slice) -> Array:
-    """x [B, T, D] -> [B, R, D] for the query rows asked for."""
+    """X [B, T, D] -> [B, R, D] for the query rows asked for."""
     width = x.shape[-1]
     dense = functools.partial(
         nn.DenseGeneral, dtype=self.dtype,

@@ -23,7 +23,6 @@ import pytest
 
 from models import prompts
 from tests import fakes
-from train_lib import optimizer as optimizer_lib
 from train_lib import parallel
 from train_lib import program as program_lib
 from train_lib import startup
@@ -56,12 +55,8 @@ class Bench:
 
   def __init__(self, config):
     self.config = config
-    self.model, self.method = fakes.tiny_model(config)
-    self.optimizer = optimizer_lib.create(config, self.method.transform)
-    self.frozen, trainable = state_lib.partition(
-        fakes.random_params(self.model), config.freeze_part,
-        query_pass=bool(self.model.prompt.query_needs))
-    self.state = state_lib.create(trainable, self.method, self.optimizer)
+    (self.model, self.method, self.optimizer, self.frozen,
+     self.state) = fakes.start(config)
 
   def forward(self, images, *, train):
     """Output of both passes for a batch."""
@@ -186,7 +181,7 @@ def test_every_recipe_passes_the_checks(name):
 
 
 @pytest.mark.parametrize('name', RECIPES)
-def test_every_recipe_builds_a_model_that_trains_prompts_alone(name):
+def test_every_recipe_builds_and_trains_prompts_and_what_it_thaws(name):
   config = fakes.changed(_recipe(name), init_checkpoint=program_lib.RANDOM)
   num_classes = (config.continual.num_tasks
                  * config.continual.num_classes_per_task)
@@ -195,7 +190,10 @@ def test_every_recipe_builds_a_model_that_trains_prompts_alone(name):
   assert trainable['head/kernel'].shape[1] == num_classes
   assert any(path.startswith('prompt/') for path in trainable)
   assert all(path.startswith('backbone/') for path in frozen)
-  assert not any(path.startswith('backbone/') for path in trainable)
+  assert frozen.keys() | trainable.keys() == program.shapes.keys()
+  # Held twice only where it trains: the query needs it as it was.
+  both = frozen.keys() & trainable.keys()
+  assert both == (set() if config.freeze_part else set(frozen))
 
 
 @pytest.mark.parametrize('name', RECIPES)

@@ -13,8 +13,8 @@
 # limitations under the License.
 """Small stand-ins for data, checkpoints and configs; everything else is real.
 
-    config = fakes.config(tmp_path)                   # expanded, L2P, 3 tasks
-    program, stream = train.prepare(config)
+config = fakes.config(tmp_path)                   # expanded, L2P, 3 tasks
+program, stream = train.prepare(config)
 """
 
 import pathlib
@@ -28,6 +28,7 @@ import numpy as np
 from configs import base
 from models import classifier
 from models import vit
+from train_lib import optimizer as optimizer_lib
 from train_lib import startup
 from train_lib import state as state_lib
 from train_lib import steps
@@ -49,7 +50,8 @@ def write_data(path: pathlib.Path, *, train_per_class: int = 20,
   """
   rng = np.random.default_rng(seed)
   colours = rng.uniform(30, 225, (num_classes, 1, 1, 3))
-  arrays = {'class_names': np.array([f'colour {c}' for c in range(num_classes)])}
+  names = [f'colour {c}' for c in range(num_classes)]
+  arrays = {'class_names': np.array(names)}
   for split, count in (('train', train_per_class), ('test', test_per_class)):
     labels = np.repeat(np.arange(num_classes, dtype=np.int32), count)
     noise = rng.normal(0, 12, (labels.size, size, size, 3))
@@ -160,6 +162,17 @@ def random_params(model: Any, *, seed: int = 0, image_size: int = IMAGE_SIZE
   return {path: rng.normal(0, 0.3, leaf.shape).astype(np.float32)
                 + path.endswith('scale')
           for path, leaf in sorted(shapes.items())}
+
+
+def start(expanded: Any) -> tuple[Any, Any, Any, dict[str, np.ndarray], Any]:
+  """(model, method, optimizer, frozen, state) with random parameters."""
+  model, method = tiny_model(expanded)
+  optimizer = optimizer_lib.create(expanded, method.transform)
+  frozen, trainable = state_lib.partition(
+      random_params(model), expanded.freeze_part,
+      query_pass=bool(model.prompt.query_needs))
+  return (model, method, optimizer, frozen,
+          state_lib.create(trainable, method, optimizer))
 
 
 def batch(count: int, *, seed: int = 0, size: int = IMAGE_SIZE,

@@ -50,6 +50,7 @@ class _Deviation(clu_metrics.Metric):
   all values are equal, and its `compute` calls a form of `jnp.clip` that JAX
   has dropped.
   """
+
   count: jax.Array
   mean: jax.Array
   squares: jax.Array  # sum of squared distances from the mean
@@ -82,6 +83,7 @@ class TrainMetrics(clu_metrics.Collection):
   `loss`, `learning_rate`, `l2_grads` (global norm before clipping).  `loss_std`
   is the deviation between the losses of devices and steps.
   """
+
   train_accuracy: clu_metrics.Accuracy
   learning_rate: clu_metrics.LastValue.from_output('learning_rate')
   loss: clu_metrics.Average.from_output('loss')

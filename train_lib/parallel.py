@@ -13,10 +13,10 @@
 # limitations under the License.
 """Data parallelism: the only file that says pmap, replicate or prefetch.
 
-  step = parallel.pmap(step_fn, in_axes=(0, 0, 0, None))
-  state = parallel.replicate(state)
-  for batch in parallel.prefetch(batches):
-    state, metrics = step(state, frozen, batch, task)
+step = parallel.pmap(step_fn, in_axes=(0, 0, 0, None))
+state = parallel.replicate(state)
+for batch in parallel.prefetch(batches):
+state, metrics = step(state, frozen, batch, task)
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -19,6 +19,7 @@ selection, for spreadsheets.
 """
 
 from collections.abc import Mapping
+import contextlib
 import csv
 import hashlib
 import importlib.metadata
@@ -149,10 +150,9 @@ def versions() -> dict[str, str]:
   """Versions of Python and of the libraries that numbers depend on."""
   found = {'python': platform.python_version()}
   for package in _PACKAGES:
-    try:
+    # A package may be absent, or installed under another name.
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
       found[package] = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-      pass  # optional, or installed under another name
   return found
 
 

@@ -47,6 +47,7 @@ class Scores:
     loss: mean cross-entropy.
     prompt_counts: how often each prompt of the pool was used, [M], if any is.
   """
+
   total: int
   correct: Mapping[str, int]
   loss: float

@@ -29,7 +29,6 @@ import numpy as np
 import optax
 
 from models.prompts import base
-from train_lib import metrics as metrics_lib
 from train_lib import optimizer as optimizer_lib
 from train_lib import state as state_lib
 from train_lib.parallel import AXIS
@@ -128,12 +127,19 @@ def make_gradients(config: Any, model: Any, method: base.Method
 
 def make_train_step(config: Any, model: Any, method: base.Method,
                     optimizer: optax.GradientTransformationExtraArgs, *,
-                    global_batch_size: int) -> Callable[..., Any]:
+                    global_batch_size: int, metrics: Any = None
+                    ) -> Callable[..., Any]:
   """-> `train_step(state, frozen, batch, task) -> (state, TrainMetrics)`.
+
+  `metrics` replaces the CLU collection, so that a machine without CLU can run
+  the step (benchmarks/measure.py).
 
   Shapes per device: batch `image` [B, s, s, 3] float32, `label` [B] int32.
   Metrics are gathered over all devices.
   """
+  if metrics is None:
+    from train_lib import metrics as metrics_lib  # needs CLU
+    metrics = metrics_lib.TrainMetrics
   gradients = make_gradients(config, model, method)
   rate_fn = functools.partial(
       optimizer_lib.learning_rate,
@@ -151,7 +157,7 @@ def make_train_step(config: Any, model: Any, method: base.Method,
     state = state.replace(
         step=state.step + 1, opt_state=opt_state,
         params=optax.apply_updates(state.params, updates))
-    return state, metrics_lib.TrainMetrics.gather_from_model_output(
+    return state, metrics.gather_from_model_output(
         axis_name=AXIS, loss=loss, logits=logits, labels=batch['label'],
         learning_rate=rate, l2_grads=norm)
 
@@ -255,4 +261,5 @@ def prompt_counts(selection: base.Selection, mask: Array) -> Array | None:
     return None
   used = jax.nn.one_hot(
       selection.indices, selection.similarity.shape[1], dtype=jnp.int32)
-  return jnp.sum(used * (mask > 0)[:, None, None].astype(jnp.int32), axis=(0, 1))
+  real = (mask > 0).astype(jnp.int32)
+  return jnp.sum(used * real[:, None, None], axis=(0, 1))

@@ -54,7 +54,8 @@ def test_the_published_names_differ():
 def test_head_and_pre_logits_are_dropped():
   arrays = fakes.backbone_arrays()
   extra = {'head/kernel': np.ones((16, 5)), 'head/bias': np.ones(5),
-           'pre_logits/kernel': np.ones((16, 16)), 'pre_logits/bias': np.ones(16)}
+           'pre_logits/kernel': np.ones((16, 16)),
+           'pre_logits/bias': np.ones(16)}
   assert set(_merged({**arrays, **extra}, arrays)) == set(arrays)
 
 
@@ -113,8 +114,9 @@ def test_all_that_does_not_fit_is_listed_at_once():
     _merged(arrays, like)
   message = str(raised.value)
   assert '\n' not in message
-  for part in ('file.npz', 'missing cls', 'missing Transformer/encoder_norm/bias',
-               'unexpected surprise', 'embedding/bias', '[17]', '[16]'):
+  for part in ('file.npz', 'missing cls', 'unexpected surprise',
+               'missing Transformer/encoder_norm/bias', 'embedding/bias',
+               '[17]', '[16]'):
     assert part in message, part
   assert 'embedding/kernel' not in message
 

@@ -13,8 +13,7 @@
 # limitations under the License.
 """One recorded file: arrays, meta, kind.  NumPy only."""
 
-from collections.abc import Iterator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import json
 import pathlib
 import re

@@ -39,6 +39,7 @@ TX = optax.chain(optax.clip_by_global_norm(1.),
 @flax.struct.dataclass
 class State:
   """As the real train state, in small."""
+
   step: jax.Array
   params: dict
   opt_state: optax.OptState

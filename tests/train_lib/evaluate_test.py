@@ -31,11 +31,8 @@ class Setting:
   def __init__(self, folder, **changes):
     config = fakes.config(folder, **changes)
     self.program, self.stream = train.prepare(config)
-    model = self.program.model
-    frozen, trainable = self.program.split(fakes.random_params(model))
-    state = state_lib.create(trainable, self.program.method,
-                             self.program.optimizer)
-    self.params = state_lib.variables(state_lib.overlay(frozen, trainable))
+    *_, frozen, state = fakes.start(config)
+    self.params = state_lib.variables(state_lib.overlay(frozen, state.params))
     self.evaluator = evaluate.Evaluator(self.program, self.stream)
     self._replicated = parallel.replicate(state), parallel.replicate(frozen)
 

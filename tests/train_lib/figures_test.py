@@ -69,8 +69,8 @@ def test_each_value_is_written_into_its_cell():
   changed = np.argwhere((figures.accuracy_matrix(other) != same).any(-1)[0])
   assert len(changed)
   rows, columns = changed.T
-  assert 45 + 88 <= rows.min() and rows.max() <= 45 + 132
-  assert 75 <= columns.min() and columns.max() <= 75 + 74
+  assert rows.min() >= 45 + 88 and rows.max() <= 45 + 132
+  assert columns.min() >= 75 and columns.max() <= 75 + 74
 
 
 def test_single_evaluation_set_is_a_curve():

@@ -54,7 +54,7 @@ def _adam(values, rate=0.1, decay=0.0):
 
 @pytest.mark.parametrize('norm, limit, factor', [
     (4.0, 1.0, 1 / (4.0 + 1e-6)), (0.5, 1.0, 1.0), (1.0, 1.0, 1 / (1 + 1e-6)),
-    (4.0, 0.0, 1.0), (4.0, None, 1.0), (0.0, 1.0, 1.0)])
+    (1e-6, 1e-6, 0.5), (4.0, 0.0, 1.0), (4.0, None, 1.0), (0.0, 1.0, 1.0)])
 def test_clip_factor(norm, limit, factor):
   clip = optimizer_lib.clip_by_given_norm(limit)
   updates, _ = clip.update(GRADS[0], clip.init(PARAMS), grad_norm=norm)

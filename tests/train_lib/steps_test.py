@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The compiled steps: loss, gradients, devices, votes, padding."""
+"""The train step: loss, gradients, clipping, devices."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 
 from tests import fakes
-from train_lib import optimizer as optimizer_lib
 from train_lib import parallel
 from train_lib import state as state_lib
 from train_lib import steps
@@ -27,23 +26,11 @@ from train_lib import steps
 ONE = jax.devices()[:1]
 CALM = {'optim': 'sgd', 'grad_clip_max_norm': 0.3, 'learning_rate': 8.0,
         'prompt_pool_param.batchwise_prompt': False}
-SELECTIONS = ('batch', 'per_sample', 'batch_task_inc', 'per_sample_task_inc')
-
-
-def _start(config):
-  """(model, method, optimizer, frozen, state) with random parameters."""
-  model, method = fakes.tiny_model(config)
-  optimizer = optimizer_lib.create(config, method.transform)
-  frozen, trainable = state_lib.partition(
-      fakes.random_params(model), config.freeze_part,
-      query_pass=bool(model.prompt.query_needs))
-  return (model, method, optimizer, frozen,
-          state_lib.create(trainable, method, optimizer))
 
 
 def _train(config, devices, *, num_steps=2, info=None):
   """Trains on the same global batches of 8; returns host state and metrics."""
-  model, method, optimizer, frozen, state = _start(config)
+  model, method, optimizer, frozen, state = fakes.start(config)
   step = parallel.pmap(
       steps.make_train_step(config, model, method, optimizer,
                             global_batch_size=8),
@@ -92,7 +79,7 @@ def test_eight_devices_learn_what_one_learns(one_device, eight_devices):
 
 def test_frozen_leaves_stay_as_they_are_bit_for_bit(one_device):
   state, _, frozen = one_device
-  _, _, _, before, start = _start(fakes.config(**CALM))
+  _, _, _, before, start = fakes.start(fakes.config(**CALM))
   assert frozen.keys() == before.keys()
   for path, leaf in before.items():
     np.testing.assert_array_equal(frozen[path], leaf)
@@ -104,7 +91,7 @@ def test_frozen_leaves_stay_as_they_are_bit_for_bit(one_device):
 
 
 def test_only_classes_of_the_task_learn(one_device):
-  start = _start(fakes.config(**CALM))[-1].params
+  start = fakes.start(fakes.config(**CALM))[-1].params
   moved = one_device[0].params['head/bias'] != start['head/bias']
   np.testing.assert_array_equal(
       moved, [False, False, True, True, False, False])
@@ -124,7 +111,7 @@ def test_clipping_by_the_whole_norm_shortens_the_step(one_device):
   loose = {**CALM, 'grad_clip_max_norm': 0.0}
   clipped, history, _ = _train(fakes.config(**CALM), ONE, num_steps=1)
   free, _, _ = _train(fakes.config(**loose), ONE, num_steps=1)
-  start = _start(fakes.config(**CALM))[-1].params
+  start = fakes.start(fakes.config(**CALM))[-1].params
   factor = 0.3 / (history[0]['l2_grads'] + 1e-6)
   assert factor < 1
   for path, leaf in start.items():
@@ -138,7 +125,7 @@ def test_clipping_by_the_whole_norm_shortens_the_step(one_device):
     {'weight_decay': 0.5, 'pull_constraint_coeff': 0.25}])
 def test_the_loss_is_put_together_as_written(changes):
   config = fakes.config(**{**CALM, **changes})
-  model, method, _, frozen, state = _start(config)
+  model, method, _, frozen, state = fakes.start(config)
   gradients = jax.pmap(
       steps.make_gradients(config, model, method), axis_name=parallel.AXIS,
       in_axes=(None, None, 0, None), devices=ONE)
@@ -190,136 +177,3 @@ def test_weight_norm_acts_before_each_step():
   state, _, _ = _train(config, ONE, num_steps=1)
   norms = np.linalg.norm(state.params['head/kernel'], axis=0)
   np.testing.assert_allclose(norms, 1.0, rtol=1e-5)
-
-
-@pytest.mark.parametrize('voted, own, ordered, differs', [
-    ([[0, 1]], [[0, 1]], True, False), ([[0, 1]], [[1, 0]], True, True),
-    ([[0, 1]], [[1, 0]], False, False), ([[0, 1]], [[0, 2]], False, True)])
-def test_when_a_vote_differs_from_own_choices(voted, own, ordered, differs):
-  args = jnp.array(voted), jnp.array(own)
-  assert bool(steps.differ(*args, jnp.ones(1), ordered=ordered)) == differs
-  assert not steps.differ(*args, jnp.zeros(1), ordered=ordered)
-
-
-@pytest.mark.parametrize('changes, votes', [
-    ({}, True),
-    ({'prompt_pool_param.batchwise_prompt': False}, False),
-    ({'eval_selection': 'per_sample'}, False),
-    ({'eval_selection': 'batch',
-      'prompt_pool_param.batchwise_prompt': False}, True),
-    ({'eval_selection': 'batch', 'prompt_pool_param.batchwise_prompt': False,
-      'prompt_pool_param.embedding_key': 'mean'}, True),
-    ({'eval_selection': 'batch', 'method': 'none', 'vit_classifier': 'token'},
-     False),
-])
-def test_who_votes_at_test_time(changes, votes):
-  config = fakes.config(**changes)
-  assert steps.votes_at_test(config, fakes.tiny_model(config)[0]) == votes
-
-
-class Evaluation:
-  """The eval step of the voting L2P on one device, random parameters."""
-
-  def __init__(self):
-    self.config = fakes.config()
-    self.model, _, _, self.frozen, self.state = _start(self.config)
-    self.params = state_lib.variables(
-        state_lib.overlay(self.frozen, self.state.params))
-    self._query = jax.jit(
-        lambda x: self.model.apply(self.params, x, method='query'))
-    self._step = parallel.pmap(
-        steps.make_eval_step(self.config, self.model),
-        in_axes=(None, None, 0, 0, None, None, None), devices=ONE)
-
-  def __call__(self, batch, *, classes=range(6), competing=range(6),
-               compare=True):
-    info = fakes.task_info(classes=classes)
-    sharded = parallel.shard((batch, self._query(batch['image'])), ONE)
-    return parallel.unreplicate(self._step(
-        self.state, self.frozen, *sharded, info,
-        np.isin(np.arange(6), list(competing)), np.bool_(compare)))
-
-  def logits(self, batch, *, vote):
-    """The same from the model itself, image for image."""
-    images, mask = batch['image'], batch['mask']
-    return jax.jit(lambda x: self.model.apply(
-        self.params, x, self._query(x), jnp.int32(-1), train=False, vote=vote,
-        mask=mask))(images)
-
-
-@pytest.fixture(scope='module')
-def evaluation():
-  return Evaluation()
-
-
-def _right(logits, labels, classes=range(6)):
-  allowed = np.isin(np.arange(6), list(classes))
-  best = np.argmax(np.where(allowed, logits, -np.inf), axis=1)
-  return int(np.sum(best == labels))
-
-
-def _varied(count=16):
-  """Images bright enough for queries, and so choices, to differ."""
-  batch = fakes.batch(count)
-  shades = np.random.default_rng(5).normal(0, 3, (count, 1, 1, 3))
-  return {**batch, 'image': (batch['image'] + shades).astype(np.float32)}
-
-
-def test_per_sample_selection_is_scored_beside_the_vote(evaluation):
-  batch = _varied()
-  voted = evaluation.logits(batch, vote=True)
-  alone = evaluation.logits(batch, vote=False)
-  # Otherwise this test says nothing.
-  assert len(np.unique(np.sort(alone.selection.indices, axis=1), axis=0)) > 1
-  # Labels that tell the two apart: what the per-image pass answers.
-  batch['label'] = np.argmax(alone.logits, axis=1).astype(np.int32)
-  sums = evaluation(batch)
-  assert set(sums['correct']) == set(sums['loss']) == set(SELECTIONS)
-  assert sums['total'] == 16
-  assert sums['correct']['per_sample'] == 16
-  assert sums['correct']['batch'] == _right(voted.logits, batch['label']) < 16
-  counts = np.bincount(np.ravel(voted.selection.indices), minlength=4)
-  np.testing.assert_array_equal(sums['prompt_counts'], counts)
-
-
-def test_without_comparison_the_second_pass_is_spared(evaluation):
-  batch = _varied()
-  sums = evaluation(batch, compare=False)
-  assert sums['loss']['per_sample'] == sums['loss']['batch']
-  assert evaluation(batch)['loss']['per_sample'] != sums['loss']['batch']
-
-
-def test_task_incremental_scores_let_the_classes_of_the_set_compete(evaluation):
-  batch = _varied()
-  batch['label'] = (batch['label'] % 2 + 2).astype(np.int32)
-  sums = evaluation(batch, classes=(2, 3), competing=(0, 2, 3))
-  logits = evaluation.logits(batch, vote=True).logits
-  task = _right(logits, batch['label'], (2, 3))
-  seen = _right(logits, batch['label'], (0, 2, 3))
-  assert task > seen  # otherwise this test says nothing
-  assert sums['correct']['batch_task_inc'] == task
-  assert sums['correct']['batch'] == seen
-  chosen = np.asarray(logits, np.float64)[:, [2, 3]]
-  loss = np.log(np.exp(chosen).sum(1)) - chosen[range(16), batch['label'] - 2]
-  assert float(sums['loss']['batch_task_inc']) == pytest.approx(
-      loss.sum(), rel=1e-4)
-
-
-def test_padding_is_never_counted_and_has_no_vote(evaluation):
-  batch = _varied()
-  real = 6
-  padded = dict(batch, mask=(np.arange(16) < real).astype(np.float32))
-  sums = evaluation(padded)
-  for garbage in (0.0, 7.0):
-    other = {k: v.copy() for k, v in padded.items()}
-    other['image'][real:] = garbage
-    other['label'][real:] = 0
-    again = evaluation(other)
-    for name in ('total', 'correct', 'loss', 'prompt_counts'):
-      jax.tree.map(np.testing.assert_array_equal, again[name], sums[name])
-  assert sums['total'] == real
-  assert sums['prompt_counts'].sum() == real * 2
-  first = {k: v[:real] for k, v in batch.items()}
-  for vote, name in ((True, 'batch'), (False, 'per_sample')):
-    logits = evaluation.logits(first, vote=vote).logits
-    assert sums['correct'][name] == _right(logits, first['label'])

@@ -16,6 +16,8 @@
 import csv
 import functools
 import json
+import shutil
+import types
 
 import jax
 import numpy as np
@@ -26,6 +28,7 @@ from tensorboard.util import tensor_util
 from tests import fakes
 from train_lib import checkpoint
 from train_lib import parallel
+from train_lib import program as program_lib
 from train_lib import train
 
 STEPS_PER_TASK = 10  # 40 images, 2 epochs, global batch 8
@@ -91,7 +94,8 @@ def _stop_after_first_task(monkeypatch):
 
 @pytest.fixture(scope='module')
 def config(tmp_path_factory):
-  return fakes.config(tmp_path_factory.mktemp('inputs'), eval_per_epochs=1)
+  return fakes.config(tmp_path_factory.mktemp('inputs'), eval_per_epochs=1,
+                      learning_rate_schedule='cosine')
 
 
 @pytest.fixture(scope='module')
@@ -179,7 +183,6 @@ def test_stop_and_resume_equal_the_unbroken_run(
     _stop_after_first_task(patch)
     with pytest.raises(Stopped):
       _run(config, tmp_path)
-  assert not (tmp_path / 'results.json').exists()
   spy = PmapSpy(monkeypatch)
   resumed = _run(config, tmp_path)
   assert spy.calls['train_step'] == 2 * STEPS_PER_TASK
@@ -201,6 +204,18 @@ def test_a_finished_run_starts_again_without_training(
   assert spy.calls == {}
   assert again.summary() == expected.summary()
   np.testing.assert_array_equal(again.loss, expected.loss)
+
+
+def test_results_lost_after_the_last_checkpoint_are_written_again(
+    unbroken, config, tmp_path):
+  """As when a run is killed between the two."""
+  workdir, expected, _ = unbroken
+  shutil.copytree(workdir, tmp_path / 'run')
+  (tmp_path / 'run/results.json').unlink()
+  _run(config, tmp_path / 'run')
+  report = json.loads((tmp_path / 'run/results.json').read_text())
+  assert report['finished']
+  assert report['headline']['metrics'] == pytest.approx(expected.summary())
 
 
 def test_a_workdir_of_another_config_is_refused(unbroken, config):
@@ -236,6 +251,25 @@ def test_evaluation_of_the_last_task_only(tmp_path):
   assert np.all(np.isnan(results.accuracies()[:2]))
   assert np.all(results.accuracies()[2] >= 0)
   np.testing.assert_array_equal(results.totals, [14, 14, 14])
+
+
+@pytest.mark.parametrize('index, reinit, forgotten', [
+    (0, True, False), (1, True, True), (1, False, False)])
+def test_each_task_but_the_first_starts_with_a_new_optimizer(
+    index, reinit, forgotten):
+  config = fakes.config(reinit_optimizer=reinit)
+  model, method, optimizer, _, state = fakes.start(config)
+  program = program_lib.Program(config, model, method, optimizer, None, {})
+  moved = state.replace(
+      step=np.int32(7), opt_state=jax.tree.map(np.ones_like, state.opt_state))
+  task = types.SimpleNamespace(index=index)
+  begun = parallel.unreplicate(
+      train.begin_task(program, parallel.replicate(moved), task))
+  kept = all(np.all(x == 1) for x in jax.tree.leaves(begun.opt_state))
+  gone = all(np.all(x == 0) for x in jax.tree.leaves(begun.opt_state))
+  assert (kept, gone) == (not forgotten, forgotten)
+  assert begun.step == 7
+  jax.tree.map(np.testing.assert_array_equal, begun.params, state.params)
 
 
 @pytest.mark.parametrize('changes, due', [

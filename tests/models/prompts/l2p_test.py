@@ -100,9 +100,10 @@ def test_weight_of_the_pull_loss(changes, weight):
 def _numpy_state(prompt_shape):
   """Host state as the run hands it to hooks: NumPy leaves."""
   rng = np.random.default_rng(0)
-  params = {
-      'prompt/prompt_pool/prompt': rng.normal(size=prompt_shape),
-      'prompt/prompt_pool/key': rng.normal(size=(4, 16))}
+  shapes = {'prompt/prompt_pool/prompt': prompt_shape,
+            'prompt/prompt_pool/key': (4, 16)}
+  params = {path: rng.normal(size=shape).astype(np.float32)
+            for path, shape in shapes.items()}
   return state_lib.TrainState(np.int32(7), params, (), {})
 
 

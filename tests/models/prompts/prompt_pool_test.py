@@ -135,7 +135,8 @@ def test_selection_votes_masks_and_pulls():
   assert float(voted.losses['pull']) == pytest.approx(-0.894427 / 3, rel=1e-5)
 
 
-@pytest.mark.parametrize('train, expected', [(True, [[2, 3]]), (False, [[0, 1]])])
+@pytest.mark.parametrize('train, expected', [
+    (True, [[2, 3]]), (False, [[0, 1]])])
 def test_the_prompt_mask_holds_in_training_only(train, expected):
   query = base.Query(cls=jnp.array([[1.0, 0.5, 0, 0, 0]]))
   selection = _select(_pool(use_prompt_mask=True), _numbered(False), query, 1,
@@ -145,9 +146,10 @@ def test_the_prompt_mask_holds_in_training_only(train, expected):
 
 def _params():
   rng = np.random.default_rng(0)
-  return {'prompt/prompt_pool/prompt': jnp.asarray(rng.normal(size=(2, 5, 3, 4))),
-          'prompt/prompt_pool/key': jnp.asarray(rng.normal(size=(5, 4))),
-          'head/kernel': jnp.ones((4, 2))}
+  shapes = {'prompt/prompt_pool/prompt': (2, 5, 3, 4),
+            'prompt/prompt_pool/key': (5, 4), 'head/kernel': (4, 2)}
+  return {path: rng.normal(size=shape).astype(np.float32)
+          for path, shape in shapes.items()}
 
 
 def test_hand_on_copies_the_previous_slots():
