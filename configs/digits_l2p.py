@@ -44,7 +44,11 @@ def get_config():
   config.num_epochs = 3
   config.eval_per_epochs = 0  # at task ends only
   config.grad_clip_scope = 'trainable'
-  config.prompt_pool_param.length = 4
-  config.prompt_pool_param.top_k = 2
+  # One prompt per task, chosen at test time by its key and image by image.
+  config.prompt_pool_param.pool_size = 5
+  config.prompt_pool_param.top_k = 1
+  config.prompt_pool_param.length = 8
+  config.prompt_pool_param.use_prompt_mask = True
+  config.prompt_pool_param.batchwise_prompt = False
   config.comparisons = ('class_mean', 'frozen', 'finetune')
   return config

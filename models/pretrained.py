@@ -50,7 +50,8 @@ def read_npz(path: str) -> dict[str, np.ndarray]:
   if not pathlib.Path(path).is_file():
     raise FileNotFoundError(f'init_checkpoint {path!r} does not exist')
   try:
-    with np.load(path, allow_pickle=False) as file:
+    # Opened here, since NumPy leaves a damaged file open.
+    with open(path, 'rb') as raw, np.load(raw, allow_pickle=False) as file:
       return {k: np.asarray(file[k], np.float32) for k in file.files}
   except (ValueError, OSError, zipfile.BadZipFile) as e:
     raise ValueError(f'init_checkpoint {path!r} is not a readable .npz of '

@@ -101,7 +101,7 @@ class PatchEmbedding(nn.Module):
 
   @nn.compact
   def __call__(self, images: Array) -> Array:
-    """Images [B, h, w, C] -> [B, N, D] with N = (h // p) * (w // p)."""
+    """images [B, h, w, C] -> [B, N, D] with N = (h // p) * (w // p)."""
     p = self.patch_size
     batch, height, width, channels = images.shape
     kernel = self.param(
@@ -154,7 +154,7 @@ class Attention(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, prefix: Array | None, rows: slice) -> Array:
-    """X [B, T, D] -> [B, R, D] for the query rows asked for."""
+    """x [B, T, D] -> [B, R, D] for the query rows asked for."""
     width = x.shape[-1]
     dense = functools.partial(
         nn.DenseGeneral, dtype=self.dtype,

@@ -41,19 +41,20 @@ NUM_CLASSES = NUM_TASKS * CLASSES_PER_TASK
 
 
 def write_data(path: pathlib.Path, *, train_per_class: int = 20,
-               test_per_class: int = 7, size: int = 10, seed: int = 0,
-               num_classes: int = NUM_CLASSES) -> str:
+               test_per_class: int = 7, size: int = 10, seed: int = 0) -> str:
   """Writes an .npz data set of coloured noise; returns its config name.
 
-  Each class has a mean colour of its own, so a linear head on any random
-  backbone can tell them apart.  The test sets fill no batch of 8 images.
+  The mean colour of each class is a corner of the colour cube of its own, so a
+  linear head on any random backbone can tell them apart.  The test sets fill
+  no batch of 8 images.
   """
   rng = np.random.default_rng(seed)
-  colours = rng.uniform(30, 225, (num_classes, 1, 1, 3))
-  names = [f'colour {c}' for c in range(num_classes)]
+  corners = [[c + 1 >> bit & 1 for bit in range(3)] for c in range(NUM_CLASSES)]
+  colours = 50 + 155 * np.array(corners)[:, None, None]
+  names = [f'colour {corner}' for corner in corners]
   arrays = {'class_names': np.array(names)}
   for split, count in (('train', train_per_class), ('test', test_per_class)):
-    labels = np.repeat(np.arange(num_classes, dtype=np.int32), count)
+    labels = np.repeat(np.arange(NUM_CLASSES, dtype=np.int32), count)
     noise = rng.normal(0, 12, (labels.size, size, size, 3))
     images = np.clip(colours[labels] + noise, 0, 255).astype(np.uint8)
     arrays |= {f'{split}_images': images, f'{split}_labels': labels}
@@ -175,12 +176,12 @@ def start(expanded: Any) -> tuple[Any, Any, Any, dict[str, np.ndarray], Any]:
           state_lib.create(trainable, method, optimizer))
 
 
-def batch(count: int, *, seed: int = 0, size: int = IMAGE_SIZE,
-          num_classes: int = NUM_CLASSES) -> dict[str, np.ndarray]:
+def batch(count: int, *, seed: int = 0, size: int = IMAGE_SIZE
+          ) -> dict[str, np.ndarray]:
   """One host batch of noise images in [0, 1)."""
   rng = np.random.default_rng(seed)
   return {'image': rng.random((count, size, size, 3), np.float32),
-          'label': rng.integers(0, num_classes, count).astype(np.int32),
+          'label': rng.integers(0, NUM_CLASSES, count).astype(np.int32),
           'mask': np.ones(count, np.float32)}
 
 

@@ -23,6 +23,7 @@ import pathlib
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 import ml_collections
 import numpy as np
 
@@ -130,11 +131,11 @@ class _Features:
 
   def __call__(self, batches: Any) -> tuple[np.ndarray, np.ndarray]:
     """-> features [N, D] of unit length, labels [N], padding left out."""
-    xs, ys = [], []
+    found = []
     for batch in batches:
-      real = batch['mask'] > 0
       image = parallel.shard(batch['image'])
       x = jax.device_get(self._query(self._frozen, image))
-      xs.append(x.reshape(-1, self.width)[real])
-      ys.append(batch['label'][real])
-    return _unit(np.concatenate(xs)), np.concatenate(ys)
+      found.append((x.reshape(-1, self.width), batch['label'], batch['mask']))
+    mine = tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+    x, y, mask = multihost_utils.process_allgather(mine, tiled=True)
+    return _unit(x[mask > 0]), y[mask > 0]

@@ -13,10 +13,10 @@
 # limitations under the License.
 """Data parallelism: the only file that says pmap, replicate or prefetch.
 
-step = parallel.pmap(step_fn, in_axes=(0, 0, 0, None))
-state = parallel.replicate(state)
-for batch in parallel.prefetch(batches):
-state, metrics = step(state, frozen, batch, task)
+  step = parallel.pmap(step_fn, in_axes=(0, 0, 0, None))
+  state = parallel.replicate(state)
+  for batch in parallel.prefetch(batches):
+    state, metrics = step(state, frozen, batch, task)
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -70,10 +70,15 @@ def replicate(tree: Any, devices: Devices = None) -> Any:
   Goes through pmap, so the result has the layout that pmapped steps return
   and the first step does not compile twice.
   """
-  ids = np.arange(local_count(devices))
-  copy = jax.pmap(lambda _, t: t, axis_name=AXIS, in_axes=(0, None),
+  copy = _copy_program(tuple(devices) if devices else None)
+  return copy(np.arange(local_count(devices)), tree)
+
+
+@functools.cache
+def _copy_program(devices: Devices) -> Callable[..., Any]:
+  """One program object per set of devices, so each shape compiles once."""
+  return jax.pmap(lambda _, t: t, axis_name=AXIS, in_axes=(0, None),
                   devices=devices)
-  return copy(ids, tree)
 
 
 def unreplicate(tree: Any) -> Any:

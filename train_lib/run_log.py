@@ -68,10 +68,11 @@ class RunLog:
   def flush_train(self, global_step: int, *, task: int) -> dict[str, float]:
     """Writes the means since the last flush and returns them."""
     merged = None
-    for metrics in parallel.unreplicate(self._pending):
-      merged = metrics if merged is None else merged.merge(metrics)
+    with np.errstate(all='ignore'):  # the caller looks for what is not finite
+      for metrics in parallel.unreplicate(self._pending):
+        merged = metrics if merged is None else merged.merge(metrics)
+      values = {k: float(v) for k, v in merged.compute().items()}
     self._pending = []
-    values = {k: float(v) for k, v in merged.compute().items()}
     self._writer.write_scalars(global_step, {**values, 'task_id': task})
     self._bar.set_postfix(loss=f'{values["loss"]:.3f}', refresh=False)
     return values

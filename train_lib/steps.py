@@ -233,8 +233,7 @@ def make_eval_step(config: Any, model: Any) -> Callable[..., dict[str, Any]]:
 def votes_at_test(config: Any, model: Any) -> bool:
   """Whether the headline uses the batch's majority vote."""
   return {'config': model.prompt.votes, 'per_sample': False,
-          'batch': bool(model.prompt.query_needs) or model.prompt.votes}[
-              config.eval_selection]
+          'batch': model.prompt.has_pool}[config.eval_selection]
 
 
 def differ(voted: Array, own: Array, mask: Array, *, ordered: bool) -> Array:

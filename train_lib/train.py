@@ -13,6 +13,7 @@
 # limitations under the License.
 """The story of a run: tasks in, accuracy matrix out."""
 
+import contextlib
 import pathlib
 import time
 from typing import Any
@@ -79,8 +80,10 @@ def train_and_evaluate(program: program_lib.Program, stream: Any, workdir: str
   if restored := checkpoints.restore_latest(state):
     last_task, state, recorded = restored
     results.restore(recorded)
+  origin = provenance(config, stream)
   if results.finished:
     checkpoints.close()
+    save_results(results, workdir, config_json, origin)
     return results
   frozen, state = parallel.replicate(frozen), parallel.replicate(state)
 
@@ -96,45 +99,49 @@ def train_and_evaluate(program: program_lib.Program, stream: Any, workdir: str
       num_steps=sum(s.num_steps for s in schedules),
       batch_size=stream.global_batch_size)
 
-  origin = provenance(config, stream)
-  for task in stream.tasks[last_task + 1:]:
-    started, schedule = time.time(), schedules[task.index]
-    state = begin_task(program, state, task)
-    info = steps.TaskInfo.create(
-        task.index, task.class_mask, first_step=step,
-        steps_per_epoch=schedule.steps_per_epoch)
+  with contextlib.closing(checkpoints), contextlib.closing(log):
+    for task in stream.tasks[last_task + 1:]:
+      started, schedule = time.time(), schedules[task.index]
+      state = begin_task(program, state, task)
+      info = steps.TaskInfo.create(
+          task.index, task.class_mask, first_step=step,
+          steps_per_epoch=schedule.steps_per_epoch)
 
-    for i, batch in enumerate(parallel.prefetch(stream.batches(task))):
-      state, metrics = train_step(state, frozen, batch, info)
-      log.train_step(metrics, task=task.index, step=i,
-                     steps_per_epoch=schedule.steps_per_epoch)
-      step += 1
-      if (i + 1) % schedule.steps_per_epoch == 0:
-        check_finite(log.flush_train(step, task=task.index), step, task.index,
-                     checkpoints)
-      if i + 1 < schedule.num_steps and evaluation_due(
-          config, i + 1, schedule.steps_per_epoch):
-        scores = evaluator(state, frozen, task, compare=False)
+      for i, batch in enumerate(parallel.prefetch(stream.batches(task))):
+        state, metrics = train_step(state, frozen, batch, info)
+        log.train_step(metrics, task=task.index, step=i,
+                       steps_per_epoch=schedule.steps_per_epoch)
+        step += 1
+        if (i + 1) % schedule.steps_per_epoch == 0:
+          check_finite(log.flush_train(step, task=task.index), step, task.index,
+                       checkpoints)
+        if i + 1 < schedule.num_steps and evaluation_due(
+            config, i + 1, schedule.steps_per_epoch):
+          scores = evaluator(state, frozen, task, compare=False)
+          log.evaluation(step, scores, evaluator.headline)
+
+      trained = time.time() - started
+      state = end_task(program, state, task)
+      scores = {}
+      if not config.eval_last_only or task is stream.tasks[-1]:
+        scores = evaluator(state, frozen, task, compare=True)
         log.evaluation(step, scores, evaluator.headline)
-
-    trained = time.time() - started
-    state = end_task(program, state, task)
-    scores = {}
-    if not config.eval_last_only or task is stream.tasks[-1]:
-      scores = evaluator(state, frozen, task, compare=True)
-      log.evaluation(step, scores, evaluator.headline)
-    results.record(
-        task.index, scores, seconds=trained, images_per_second=(
-            schedule.num_steps * stream.global_batch_size / trained))
-    if scores:
-      log.task_end(step, results, task.index)
-    checkpoints.save(task.index, parallel.unreplicate(state), results.arrays())
-    if jax.process_index() == 0:
-      results.save(workdir, config_json=config_json, extra=origin)
-
-  checkpoints.close()
-  log.close()
+      results.record(
+          task.index, scores, seconds=trained, images_per_second=(
+              schedule.num_steps * stream.global_batch_size / trained))
+      if scores:
+        log.task_end(step, results, task.index)
+      checkpoints.save(
+          task.index, parallel.unreplicate(state), results.arrays())
+      save_results(results, workdir, config_json, origin)
   return results
+
+
+def save_results(results: Results, workdir: str, config_json: str,
+                 origin: dict[str, Any]) -> None:
+  """Writes results.json and results.csv, from the first host."""
+  if jax.process_index() == 0:
+    results.save(workdir, config_json=config_json, extra=origin)
 
 
 def claim_workdir(workdir: str, config_json: str) -> None:

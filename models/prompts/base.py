@@ -82,6 +82,11 @@ class Prompt(nn.Module):
     return 0
 
   @property
+  def has_pool(self) -> bool:
+    """Whether prompts are chosen, so that a batch can vote on them."""
+    return False
+
+  @property
   def votes(self) -> bool:
     """Whether all images of a device's batch share the voted prompts."""
     return False

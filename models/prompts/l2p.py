@@ -75,8 +75,12 @@ class L2P(base.Prompt):
     return ('cls',) if self.layers and by_class_token else ()
 
   @property
+  def has_pool(self) -> bool:
+    return bool(self.layers)
+
+  @property
   def votes(self) -> bool:
-    return bool(self.layers) and self.pool_options['batchwise_prompt']
+    return self.has_pool and self.pool_options['batchwise_prompt']
 
   @property
   def order_matters(self) -> bool:
