@@ -58,6 +58,7 @@ def run() -> None:
   """Everything between the flags and the results."""
   from train_lib import comparisons
   from train_lib import program as program_lib
+  from train_lib import run_log
   from train_lib import startup
   from train_lib import train
 
@@ -69,6 +70,7 @@ def run() -> None:
     print('note:', line)
   program, stream = train.prepare(config)
   print(program_lib.plan(program, stream, workdir), flush=True)
+  print(run_log.parameter_overview(program), flush=True)
   if _DRY_RUN.value:
     return
   pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ everything is the global step.
 from typing import Any
 
 from clu import metric_writers
+from clu import parameter_overview as clu_overview
 import jax
 import ml_collections
 import numpy as np
@@ -119,6 +120,12 @@ class RunLog:
     self._bar.close()
     self._writer.flush()
     self._writer.close()
+
+
+def parameter_overview(program: Any) -> str:
+  """Table of the leaves that train: name, shape and size."""
+  _, trainable = program.split(program.shapes)
+  return clu_overview.get_parameter_overview(trainable, include_stats=False)
 
 
 def flat_config(config: Any) -> dict[str, Any]:
