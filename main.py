@@ -13,8 +13,8 @@
 # limitations under the License.
 """Trains and evaluates a prompt-based continual learner.
 
-python main.py --my_config configs/digits_l2p.py --workdir /tmp/digits_l2p
-tensorboard --logdir /tmp/digits_l2p
+  python main.py --my_config configs/digits_l2p.py --workdir /tmp/digits_l2p
+  tensorboard --logdir /tmp/digits_l2p
 """
 
 import os

@@ -13,7 +13,7 @@
 # limitations under the License.
 r"""L2P on task-agnostic CIFAR-100 with a Gaussian schedule of 200 episodes.
 
-python main.py --my_config configs/cifar100_gaussian_l2p.py --workdir DIR \
+  python main.py --my_config configs/cifar100_gaussian_l2p.py --workdir DIR \
     --my_config.init_checkpoint=ViT-B_16.npz
 """
 

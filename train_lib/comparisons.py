@@ -13,10 +13,10 @@
 # limitations under the License.
 """Controls on the same data and backbone, because a number means little alone.
 
-class_mean  nearest class mean of the frozen class token; nothing is trained
-frozen      frozen backbone, only a linear head on the class token trains
-finetune    plain sequential fine-tuning: the whole network trains, the loss
-sees all classes
+  class_mean  nearest class mean of the frozen class token; nothing is trained
+  frozen      frozen backbone, only a linear head on the class token trains
+  finetune    plain sequential fine-tuning: the whole network trains, the loss
+              sees all classes
 """
 
 import pathlib

@@ -38,7 +38,7 @@ class Recorded:
 
   def __init__(self, images: np.ndarray, labels: np.ndarray,
                masks: np.ndarray):
-    """Images [tasks, batches, G, s, s, 3], labels likewise, masks [T, C]."""
+    """images [tasks, batches, G, s, s, 3], labels likewise, masks [T, C]."""
     self._batches = [
         [{'image': image, 'label': labels[t][i],
           'mask': np.ones(labels[t][i].shape, np.float32)}
