@@ -284,3 +284,11 @@ def test_when_an_evaluation_is_due(changes, due):
   found = {step for step in range(1, 18)
            if train.evaluation_due(config, step, steps_per_epoch=5)}
   assert found == due
+
+
+def test_a_workdir_of_another_config_is_refused_and_kept(tmp_path):
+  train.claim_workdir(str(tmp_path), '{"seed": 1, "data_threads": 4}')
+  train.claim_workdir(str(tmp_path), '{"seed": 1, "data_threads": 8}')
+  with pytest.raises(ValueError, match='seed: 1 -> 2'):
+    train.claim_workdir(str(tmp_path), '{"seed": 2, "data_threads": 8}')
+  assert '"seed": 1' in (tmp_path / 'config.json').read_text()
