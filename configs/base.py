@@ -53,19 +53,25 @@ def get_config() -> ml_collections.ConfigDict:
   config.method = ''  # '': dualprompt if use_g_prompt, else l2p
   config.model_name = 'ViT-B_16'  # models/vit.py lists them
   config.init_checkpoint = ml_collections.FieldReference(None, field_type=str)
-  # path of an .npz; 'random' asks for random weights
+  # path or address (https, gs, hf); 'random' asks for random weights
+  config.init_sha256 = ''  # of that file; checked when set
+  config.cache_dir = ''  # of downloaded weights; '' is a per-user folder
   config.dtype = 'float32'  # of the computation; or bfloat16
   config.freeze_part = ('encoder', 'embedding', 'cls')  # parts of leaf paths
+  config.preset = ''  # protocol laid over the recipe, see configs/presets.py
   config.seed = 42  # start values, data order, augmentation, dropout
 
   # Data.
-  config.dataset = 'cifar100'  # TFDS name, our own, or npz:PATH
+  config.dataset = 'cifar100'  # name, npz:PATH, folder:PATH, or several by commas
   config.data_dir = ''  # of TFDS; '' is its default place
+  config.manual_dir = ''  # holds archives that were fetched by hand
+  config.split_files = ()  # (train list, test list) of a folder's images
   config.input_size = 224  # pixels, side of what the ViT sees
   config.resize_size = 256  # pixels, side before cropping
   config.norm_01 = True  # inputs in [0, 1]; else dataset mean and deviation
   config.input_range = 'auto'  # norm_01 decides, or zero_one, minus_one_one,
-  # imagenet, dataset
+  # imagenet, dataset, weights (what the backbone was trained on)
+  config.transform = 'jax'  # or torch_port, libcontinual, coda, clean
   config.augmentation = 'crop_flip'  # or crop, none
   config.subsample_rate = -1  # percent of each split; -1: all
   config.data_threads = 4  # per host
@@ -74,12 +80,22 @@ def get_config() -> ml_collections.ConfigDict:
   config.continual = ml_collections.ConfigDict()
   config.continual.num_tasks = 10
   config.continual.num_classes_per_task = 10
+  config.continual.scenario = 'class'  # or domain, dataset: what a task adds
+  config.continual.init_cls = 0  # classes of a larger first task; 0: all equal
+  config.continual.inc_cls = 0  # classes of each later task, with init_cls
   config.continual.rand_seed = -1  # -1: ascending; else seed of the class order
+  config.continual.order_rule = 'numpy'  # generator of rand_seed: numpy (new
+  # style), numpy_legacy, python
+  config.continual.class_order = ()  # labels listed; instead of rand_seed
+  config.continual.domain_order = ()  # names listed; (): the data set's own
+  config.continual.domain_outputs = 'shared'  # or separate heads per domain
+  config.continual.gaussian_steps = 5  # batches per episode, gaussian_mode paper
+  config.continual.eval_every_tasks = 0  # 0: 10 if gaussian_schedule, else 1
   config.continual.train_mask = True  # loss sees the task's classes only
   config.continual.eval_task_inc = False  # headline: task known at test time
   config.reverse_task = False
   config.gaussian_schedule = False
-  config.gaussian_mode = ''
+  config.gaussian_mode = ''  # '' or jax_released, paper
 
   # Training.
   config.per_device_batch_size = 16
@@ -97,17 +113,33 @@ def get_config() -> ml_collections.ConfigDict:
   config.grad_clip_scope = 'all'  # or trainable: saves frozen weight gradients
   config.reinit_optimizer = True  # at each task
 
+  # What may be laid over any method against forgetting.
+  config.regularizer = ''  # or ewc, lwf
+  config.ewc_strength = 100.0
+  config.lwf_strength = 1.0
+  config.lwf_temperature = 2.0
+  config.replay = ml_collections.ConfigDict()
+  config.replay.capacity = 0  # images in the store; 0: no replay
+  config.replay.policy = 'class_balanced'  # or reservoir
+  config.replay.batch_size = 0  # per device and step; 0: per_device_batch_size
+  config.replay.masked = False  # class mask for replayed images, too
+  config.replay.review_epochs = 0  # over the store alone, after each task
+  config.replay.label_weight = 1.0  # of cross-entropy on replayed images
+  config.replay.dark_weight = 0.0  # of the distance to stored logits (DER++)
+
   # Classifier.
   config.vit_classifier = 'prompt'  # or token, gap, token+prompt
   config.use_cls_token = True
   config.norm_pre_logits = False
   config.temperature = 1.0
+  config.head_init = 'zero'  # or trunc_normal (deviation 0.02)
   config.weight_norm = False  # unit-norm head columns before each step
 
   # E-prompts: a pool of prompts chosen by key.
   config.use_e_prompt = True
   config.e_prompt_layer_idx = (0,)
   config.use_prefix_tune_for_e_prompt = False  # else tokens
+  config.prompt_position = 'before_cls'  # or after_cls, with positions (v1)
   config.same_key_value_for_pool = False  # no effect, as in the original
   config.reweight_prompt = False
   config.prompt_pool = True
@@ -115,9 +147,10 @@ def get_config() -> ml_collections.ConfigDict:
   config.prompt_pool_param.pool_size = 10
   config.prompt_pool_param.length = 10  # tokens per prompt
   config.prompt_pool_param.top_k = 4
-  config.prompt_pool_param.initializer = 'uniform'  # or normal
+  config.prompt_pool_param.initializer = 'uniform'  # [0, 0.01), or normal,
+  # uniform_symmetric [-1, 1), uniform_unit [0, 1)
   config.prompt_pool_param.prompt_key = True  # learned keys
-  config.prompt_pool_param.prompt_key_init = 'uniform'  # or zero
+  config.prompt_pool_param.prompt_key_init = 'uniform'  # or zero, and as above
   config.prompt_pool_param.embedding_key = 'cls'  # or mean, max, mean_max
   config.prompt_pool_param.use_prompt_mask = False  # train the task's own
   config.prompt_pool_param.shared_prompt_pool = False  # hand prompts on
@@ -141,9 +174,12 @@ def get_config() -> ml_collections.ConfigDict:
   config.eval_drop_remainder = False  # drop the last partial batch
   config.eval_selection = 'config'  # headline: batchwise_prompt decides, or
   # batch, per_sample
+  config.eval_order = 'stored'  # of the images of a set, or shuffled
+  config.prompt_choice = 'key'  # at test time; controls: random, oracle
+  config.headline_metrics = ('last_acc', 'F1')  # ids of train_lib/metrics.py
   config.eval_classes = 'all'  # that compete: all, or seen so far
   config.prompt_histogram = True
 
   # After the run: controls on the same data, see train_lib/comparisons.py.
-  config.comparisons = ()  # of class_mean, frozen, finetune
+  config.comparisons = ()  # their names
   return config
