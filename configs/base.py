@@ -62,7 +62,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.seed = 42  # start values, data order, augmentation, dropout
 
   # Data.
-  config.dataset = 'cifar100'  # name, npz:PATH, folder:PATH, or several by commas
+  config.dataset = 'cifar100'  # name, npz:PATH, folder:PATH; several by commas
   config.data_dir = ''  # of TFDS; '' is its default place
   config.manual_dir = ''  # holds archives that were fetched by hand
   config.split_files = ()  # (train list, test list) of a folder's images
@@ -89,7 +89,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.continual.class_order = ()  # labels listed; instead of rand_seed
   config.continual.domain_order = ()  # names listed; (): the data set's own
   config.continual.domain_outputs = 'shared'  # or separate heads per domain
-  config.continual.gaussian_steps = 5  # batches per episode, gaussian_mode paper
+  config.continual.gaussian_steps = 5  # batches per episode, mode paper
   config.continual.eval_every_tasks = 0  # 0: 10 if gaussian_schedule, else 1
   config.continual.train_mask = True  # loss sees the task's classes only
   config.continual.eval_task_inc = False  # headline: task known at test time
