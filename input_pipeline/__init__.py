@@ -13,14 +13,30 @@
 # limitations under the License.
 """Tasks, batches and images; `build(config, ...)` is the way in.
 
-Importing this is cheap: TensorFlow and TFDS are imported only when a data set
-of that catalogue is opened, JAX only by the Gaussian schedule.
+Importing this is cheap: each name's module is imported when it is first asked
+for, so that settings can be checked, and steps measured, where the libraries
+for data are absent.
 """
 
-from input_pipeline.pipeline import build
-from input_pipeline.pipeline import Schedule
-from input_pipeline.pipeline import TaskStream
-from input_pipeline.task_stream import EvalSet
-from input_pipeline.task_stream import Task
+import importlib
+from typing import Any
 
-__all__ = ['build', 'EvalSet', 'Schedule', 'Task', 'TaskStream']
+_MODULES = {
+    'build': 'pipeline',
+    'check_replay': 'replay',
+    'check_stream': 'checks',
+    'EvalSet': 'task_stream',
+    'ReplayStream': 'replay',
+    'Schedule': 'order',
+    'Task': 'task_stream',
+    'TaskStream': 'pipeline',
+}
+
+__all__ = tuple(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+  if name not in _MODULES:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  module = importlib.import_module(f'{__name__}.{_MODULES[name]}')
+  return getattr(module, name)

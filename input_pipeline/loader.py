@@ -13,8 +13,6 @@
 # limitations under the License.
 """Batches made ahead of time, in threads (Grain), always in the same order."""
 
-import grain
-
 # Batches of examples that may wait, ready, for the consumer.
 _PREFETCH = 2
 
@@ -36,6 +34,7 @@ def load(read, num_batches, *, batch_size, num_threads):
   """
   if num_batches <= 0:
     return iter(())
+  import grain  # pylint: disable=g-import-not-at-top
   rows = grain.MapDataset.source(_Rows(read, num_batches * batch_size))
   options = grain.ReadOptions(
       num_threads=num_threads,

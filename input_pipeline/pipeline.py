@@ -26,35 +26,25 @@ of step k whatever the number of hosts, and a run that resumes at `start_step`
 sees the very next example. G is the global batch, P the number of hosts.
 """
 
-import dataclasses
 import functools
 
 import numpy as np
 
+from input_pipeline import checks
 from input_pipeline import datasets
 from input_pipeline import examples
 from input_pipeline import loader
-from input_pipeline import preprocess
+from input_pipeline import order
+from input_pipeline import scenarios
 from input_pipeline import task_stream
-
-
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-  """Steps of one task: `num_steps` = `steps_per_epoch` * `num_epochs`."""
-
-  steps_per_epoch: int
-  num_epochs: int
-  num_steps: int
 
 
 def build(config, *, global_batch_size, process_index=0, process_count=1):
   """Opens the data set and splits it into tasks.
 
   Args:
-    config: expanded configuration; reads `dataset`, `data_dir`, `seed`,
-      `input_size`, `resize_size`, `input_range`, `norm_01`, `augmentation`,
-      `num_epochs`, `subsample_rate`, `reverse_task`, `eval_drop_remainder`,
-      `data_threads`, `gaussian_schedule` and `continual`.
+    config: expanded configuration; everything under "Data" and "Task stream"
+      of `configs/base.py`, `seed`, `num_epochs` and how test images are read.
     global_batch_size: images per step over all hosts, training and test.
     process_index: which host this is.
     process_count: number of hosts.
@@ -66,13 +56,11 @@ def build(config, *, global_batch_size, process_index=0, process_count=1):
     ValueError: a setting that cannot work, in one line.
     FileNotFoundError: the data are not there and cannot be fetched.
   """
-  if config.gaussian_schedule:
-    raise ValueError('gaussian_schedule=True: the stream of the Gaussian '
-                     'schedule is not built yet; set gaussian_schedule=False')
-  _check(config, global_batch_size, process_count)
-  return TaskStream(
-      config, datasets.load(config), global_batch_size=global_batch_size,
-      process_index=process_index, process_count=process_count)
+  checks.check(config, global_batch_size=global_batch_size,
+               process_count=process_count)
+  plan = scenarios.plan(config, datasets.load(config))
+  return TaskStream(config, plan, global_batch_size=global_batch_size,
+                    process_index=process_index, process_count=process_count)
 
 
 class TaskStream:
@@ -80,46 +68,64 @@ class TaskStream:
 
   Attributes:
     tasks: tuple of `Task`.
-    eval_sets: tuple of `EvalSet`.
+    eval_sets: tuple of `EvalSet`, one per task or a single one; those of
+      `joint` are those of the stream it came from.
     num_classes: C, width of the head.
     class_order: int64 [C], original label of each head column.
     class_names: tuple of str, by head column.
+    label_counts: {'train', 'test'}: int64 [C], images of each original label
+      in the used part of a split.
     dataset_name: as configured.
     global_batch_size: G.
+    process_index: which host this is.
+    process_count: number of hosts.
+    examples: the `Examples` that batches are made of.
   """
 
-  def __init__(self, config, dataset, *, global_batch_size, process_index=0,
+  def __init__(self, config, plan, *, global_batch_size, process_index=0,
                process_count=1):
-    self.tasks, self.eval_sets = task_stream.class_incremental(config, dataset)
-    self.class_order = task_stream.class_order(config, dataset.num_classes)
+    """Takes an expanded configuration and a `task_stream.Plan` made with it."""
+    dataset = plan.dataset
+    self.tasks, self.eval_sets = plan.tasks, plan.eval_sets
+    self.class_order = plan.class_order
     self.num_classes = dataset.num_classes
     self.class_names = tuple(
         dataset.class_names[label] for label in self.class_order)
+    self.label_counts = {
+        name: np.bincount(task_stream.used(config, source.labels),
+                          minlength=dataset.num_classes)
+        for name, source in (('train', dataset.train), ('test', dataset.test))}
     self.dataset_name = dataset.name
     self.global_batch_size = global_batch_size
-    self._config = config
-    self._examples = examples.Examples(config, dataset, self.class_order)
+    self._config, self._plan = config, plan
+    self.examples = examples.Examples(config, dataset, self.class_order)
+    self.process_index, self.process_count = process_index, process_count
     self._host_batch_size = global_batch_size // process_count
-    self._offset = process_index * self._host_batch_size
-    for task in self.tasks:
-      self._check_fits(task)
+    checks.check_fits(self, fixed_steps=bool(plan.steps_per_task))
+    self._ends = np.cumsum([self.schedule(t).num_steps for t in self.tasks])
 
-  def schedule(self, task):
-    """Steps of a task, as the original counts them.
-
-    All epochs together are cut into batches and only the very last remainder
-    is dropped; then the count is rounded down to whole epochs (parity notes,
-    5.5): S = n * epochs // G, steps_per_epoch = S // epochs.
-
-    Args:
-      task: a `Task`.
+  def joint(self):
+    """The upper bound: all training images as one task.
 
     Returns:
-      A `Schedule`.
+      A `TaskStream` of one task with all classes, followed by each of this
+      stream's evaluation sets.
     """
-    epochs = self._config.num_epochs
-    steps = task.num_examples * epochs // self.global_batch_size // epochs
-    return Schedule(steps, epochs, steps * epochs)
+    return TaskStream(
+        self._config, scenarios.joint(self._config, self._plan),
+        global_batch_size=self.global_batch_size,
+        process_index=self.process_index, process_count=self.process_count)
+
+  def schedule(self, task):
+    """Steps of a task, an `order.Schedule`.
+
+    They follow from `num_epochs` (see `order.schedule`); an episode of Gaussian
+    mode 'paper' has `continual.gaussian_steps`.
+    """
+    return order.schedule(
+        task, num_epochs=self._config.num_epochs,
+        global_batch_size=self.global_batch_size,
+        num_steps=self._plan.steps_per_task)
 
   def locate(self, step):
     """Task and step within it of a step counted over the whole run.
@@ -130,12 +136,9 @@ class TaskStream:
     Returns:
       (task, step_in_task); task is None when all tasks are done.
     """
-    for task in self.tasks:
-      num_steps = self.schedule(task).num_steps
-      if step < num_steps:
-        return task, step
-      step -= num_steps
-    return None, step
+    number = int(np.searchsorted(self._ends, step, side='right'))
+    step -= int(self._ends[number - 1]) if number else 0
+    return (self.tasks[number] if number < len(self.tasks) else None), step
 
   def batches(self, task, start_step=0):
     """Training batches of this host, from `start_step` of the task on.
@@ -148,15 +151,40 @@ class TaskStream:
       Iterator of `schedule(task).num_steps - start_step` dicts: 'image'
       float32 [G / P, S, S, 3] and 'label' int32 [G / P], head columns.
     """
-    order = functools.lru_cache(maxsize=2)(
-        lambda epoch: _epoch_order(self._config.seed, task, epoch))
+    read, first = self.reader(task), start_step * self.global_batch_size
+    return self._load(lambda row: read(first + self._position(row)),
+                      self.schedule(task).num_steps - start_step)
 
-    def read(row):
-      position = start_step * self.global_batch_size + self._position(row)
+  def reader(self, task):
+    """Random access to the examples of a task in the order of its steps.
+
+    Args:
+      task: a `Task`.
+
+    Returns:
+      Pure function of a position, k * G + r for row r of the global batch of
+      step k -> {'image': float32 [S, S, 3], 'label': int32 []}, augmented.
+    """
+    places = functools.lru_cache(maxsize=2)(
+        lambda epoch: order.epoch(self._config.seed, task, epoch))
+
+    def read(position):
       epoch, place = divmod(position, task.num_examples)
-      return self._examples.train(task, epoch, order(epoch)[place])
+      return self.examples.train(task, epoch, places(epoch)[place])
 
-    return self._load(read, self.schedule(task).num_steps - start_step)
+    return read
+
+  def train_rows(self, task):
+    """Rows of the training split behind all steps of a task, in their order.
+
+    Args:
+      task: a `Task`.
+
+    Returns:
+      int64 [num_steps * G]: entry p is what `reader` reads at position p.
+    """
+    count = self.schedule(task).num_steps * self.global_batch_size
+    return order.rows(self._config.seed, task, count)
 
   def eval_batches(self, eval_set):
     """Test batches of this host; over all hosts every image comes once.
@@ -193,55 +221,16 @@ class TaskStream:
 
   def _scan(self, split, indices, num_batches):
     def read(row):
-      return self._examples.clean(split, indices, self._position(row))
+      return self.examples.clean(split, indices, self._position(row))
 
     return self._load(read, num_batches)
 
   def _position(self, row):
     """Place in the global order of this host's `row`."""
     step, offset = divmod(row, self._host_batch_size)
-    return step * self.global_batch_size + self._offset + offset
+    first = self.process_index * self._host_batch_size
+    return step * self.global_batch_size + first + offset
 
   def _load(self, read, num_batches):
     return loader.load(read, num_batches, batch_size=self._host_batch_size,
                        num_threads=self._config.data_threads)
-
-  def _check_fits(self, task):
-    """A batch must not be larger than a task (or, dropped, than a test)."""
-    size, name = self.global_batch_size, self.dataset_name
-    if task.num_examples < size:
-      raise ValueError(
-          f'the global batch of {size} is larger than task {task.index + 1} of '
-          f'{name}, which has {task.num_examples} training images; lower '
-          'per_device_batch_size')
-    eval_set = self.eval_sets[task.index]
-    if not self.num_eval_batches(eval_set):
-      raise ValueError(
-          f'eval_drop_remainder=True drops all {eval_set.num_examples} test '
-          f'images of task {task.index + 1} of {name}: they do not fill a '
-          f'global batch of {size}')
-
-
-def _epoch_order(seed, task, epoch):
-  rng = np.random.default_rng([seed, task.index, epoch])
-  return rng.permutation(task.num_examples)
-
-
-def _check(config, global_batch_size, process_count):
-  """Settings that need no data to be seen wrong."""
-  if global_batch_size < 1 or global_batch_size % process_count:
-    raise ValueError(f'a global batch of {global_batch_size} does not divide '
-                     f'among {process_count} hosts')
-  if not 0 < config.input_size <= config.resize_size:
-    raise ValueError(
-        f'input_size={config.input_size} is cut out of '
-        f'resize_size={config.resize_size} and must not be larger')
-  for key, have in (('input_range', ('auto', *preprocess.INPUT_RANGES)),
-                    ('augmentation', preprocess.AUGMENTATIONS)):
-    if config[key] not in have:
-      raise ValueError(f'unknown {key} {config[key]!r}, have {have}')
-  for key, least in (('num_epochs', 1), ('seed', 0), ('data_threads', 0)):
-    if config[key] < least:
-      raise ValueError(f'{key}={config[key]} must be at least {least}')
-  if config.subsample_rate > 100:
-    raise ValueError(f'subsample_rate={config.subsample_rate} is a percentage')

@@ -59,6 +59,15 @@ class TestSchedule:
     assert [(task.index, step) for task, step in found] == [
         (0, 0), (0, 3), (1, 0), (2, 3)]
     assert stream.locate(12) == (None, 0)
+    assert stream.locate(15) == (None, 3)
+
+  def test_locate_in_tasks_of_unequal_length(self, build):
+    stream = build(**{'continual.init_cls': 4, 'continual.inc_cls': 1})
+    # 20, 5 and 5 images, twice: 10, 2 and 2 steps of 4.
+    found = [stream.locate(step) for step in (9, 10, 11, 12, 13)]
+    assert [(task.index, step) for task, step in found] == [
+        (0, 9), (1, 0), (1, 1), (2, 0), (2, 1)]
+    assert stream.locate(14) == (None, 0)
 
 
 class TestTraining:
@@ -71,6 +80,17 @@ class TestTraining:
           for epoch in range(2)])
       expected = task.train_indices[order[:16]]  # 4 batches of 4, 4 left over
       assert _rows(stream.batches(task)) == expected.tolist()
+      np.testing.assert_array_equal(stream.train_rows(task), expected)
+
+  def test_positions_can_be_read_in_any_order(self, build, noise):
+    stream = build(dataset=noise)
+    task = stream.tasks[1]
+    batches, read = list(stream.batches(task)), stream.reader(task)
+    for position in (15, 0, 6):  # of batches of 4
+      example = read(position)
+      for key in ('image', 'label'):
+        np.testing.assert_array_equal(
+            example[key], batches[position // 4][key][position % 4])
 
   def test_batch_contents(self, build):
     stream = build()
@@ -163,15 +183,14 @@ class TestFailures:
   @pytest.mark.parametrize('changes, message', [
       ({'global_batch_size': 11}, 'batch of 11 is larger than task 1 .* 10 tr'),
       ({'global_batch_size': 9, 'eval_drop_remainder': True},
-       'drops all 8 test images of task 1'),
+       'drops all 8 test images of task_1'),
       ({'global_batch_size': 3, 'process_count': 2}, '3 does not divide .* 2'),
       ({'input_size': 9}, 'input_size=9 .* resize_size=8'),
       ({'augmentation': 'flip'}, "unknown augmentation 'flip', have .*crop"),
       ({'input_range': 'unit'}, "unknown input_range 'unit', have .*auto"),
       ({'seed': -1}, 'seed=-1'),
       ({'num_epochs': 0}, 'num_epochs=0'),
-      ({'subsample_rate': 101}, 'subsample_rate=101'),
-      ({'gaussian_schedule': True}, 'gaussian_schedule')])
+      ({'subsample_rate': 101}, 'subsample_rate=101')])
   def test_one_line_before_any_work(self, build, changes, message):
     with pytest.raises(ValueError, match=message) as error:
       build(**changes)
