@@ -11,86 +11,39 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Which data sets exist and how each is opened.
+"""How each data set is opened.
 
-`config.dataset` is a row of `SPECS` (a TFDS builder, ours or the catalogue's)
-or `npz:PATH`, a file of arrays. A TFDS image data set is added by one row.
+`config.dataset` is a row of `SPECS`, `npz:PATH` (a file of arrays),
+`folder:PATH` (pictures in folders), or several of these with commas between: a
+sequence of data sets.
 """
 
-import dataclasses
 import pathlib
-import shlex
 
 import numpy as np
 
+from input_pipeline import base
+from input_pipeline import catalogue
+from input_pipeline import folder
+from input_pipeline import moments
 from input_pipeline import npz_file
 from input_pipeline import sources
 
-# Known to the original code, not read here yet.
-_NOT_YET = ('5datasets', 'core50', 'imagenet_r')
-
-
-@dataclasses.dataclass(frozen=True)
-class DatasetSpec:
-  """A TFDS data set of labelled pictures.
-
-  Attributes:
-    builder: its name in TFDS, or 'digits', our own.
-    num_classes: number of labels.
-    mean: per channel over the training split, in [0, 1].
-    std: likewise.
-    train_split: TFDS split.
-    test_split: TFDS split.
-  """
-
-  builder: str
-  num_classes: int
-  mean: tuple[float, float, float]
-  std: tuple[float, float, float]
-  train_split: str = 'train'
-  test_split: str = 'test'
-
-
-SPECS = {
-    'cifar10': DatasetSpec(
-        'cifar10', 10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    'cifar100': DatasetSpec(
-        'cifar100', 100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-    'digits': DatasetSpec('digits', 10, (0.3055,) * 3, (0.3759,) * 3),
-    'fashion_mnist': DatasetSpec(
-        'fashion_mnist', 10, (0.2860,) * 3, (0.3530,) * 3),
-    'mnist': DatasetSpec('mnist', 10, (0.1307,) * 3, (0.3081,) * 3),
+Dataset = base.Dataset
+SPECS = catalogue.SPECS
+# In the order of google-research/l2p; PyTorch ports begin with SVHN.
+SEQUENCES = {
+    '5datasets': 'cifar10,mnist,svhn_cropped,notmnist,fashion_mnist',
 }
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Dataset:
-  """An opened data set.
-
-  Attributes:
-    name: as configured.
-    train: a source: `len()`, `image(i)` uint8 [h, w, 3], `labels` int32 [N].
-    test: likewise.
-    num_classes: labels run from 0 to this, exclusive.
-    class_names: one per label.
-    mean: float32 [3], in [0, 1], of the training pictures.
-    std: float32 [3].
-  """
-
-  name: str
-  train: sources.ArraySource | sources.TfdsSource
-  test: sources.ArraySource | sources.TfdsSource
-  num_classes: int
-  class_names: tuple[str, ...]
-  mean: np.ndarray
-  std: np.ndarray
-
-
-def load(config):
+def load(config, *, fetch=True):
   """Opens `config.dataset`; a TFDS data set is fetched where it is missing.
 
   Args:
-    config: reads `dataset` and `data_dir` ('' is TFDS's own default).
+    config: reads `dataset`, `data_dir` ('' is TFDS's own default),
+      `manual_dir` (archives fetched by hand) and `split_files` (of a folder).
+    fetch: whether missing data are downloaded and prepared.
 
   Returns:
     A `Dataset`.
@@ -99,111 +52,76 @@ def load(config):
     ValueError: unknown name or bad content, in one line.
     FileNotFoundError: the data are not there and cannot be fetched.
   """
-  name = config.dataset
+  names = members(config.dataset)
+  num_folders = sum(name.startswith('folder:') for name in names)
+  if config.split_files and num_folders != 1:
+    raise ValueError('split_files divides the pictures of one folder:PATH, but '
+                     f'dataset={config.dataset!r} has {num_folders} of them')
+  opened = [_load_one(name, config, fetch) for name in names]
+  return opened[0] if len(opened) == 1 else _sequence(config.dataset, opened)
+
+
+def members(name):
+  """The names of the data sets that a sequence consists of, or of the one.
+
+  Raises:
+    ValueError: one is empty or comes twice.
+  """
+  names = tuple(member.strip() for part in name.split(',')
+                for member in SEQUENCES.get(part.strip(), part).split(','))
+  if '' in names or len(set(names)) < len(names):
+    raise ValueError(f'dataset={name!r} must name every data set once, with '
+                     'commas between')
+  return names
+
+
+def _load_one(name, config, fetch):
   if name.startswith('npz:'):
     return _load_npz(name)
+  if name.startswith('folder:'):
+    return folder.load(name, config.split_files)
   if name in SPECS:
-    return _load_tfds(name, SPECS[name], config.data_dir)
-  have = f'have {", ".join(SPECS)} and npz:PATH'
-  if name in _NOT_YET:
-    raise ValueError(f'data set {name!r} is not supported yet, {have}')
-  raise ValueError(f'unknown data set {name!r}, {have}')
-
-
-def _load_tfds(name, spec, data_dir):
-  builder = _prepared_builder(spec.builder, data_dir)
-  return Dataset(
-      name=name,
-      train=sources.TfdsSource(builder, spec.train_split),
-      test=sources.TfdsSource(builder, spec.test_split),
-      num_classes=spec.num_classes,
-      class_names=tuple(builder.info.features['label'].names),
-      mean=np.float32(spec.mean), std=np.float32(spec.std))
-
-
-def _prepared_builder(name, data_dir):
-  """A TFDS builder whose files are there, in a format with random access."""
-  builder = _builder(name, data_dir)
-  if not builder.is_prepared():
-    builder = _prepare(name, data_dir)
-  formats = {f.value for f in builder.info.available_file_formats()}
-  if 'array_record' not in formats:
-    raise ValueError(
-        f'{name} in {builder.data_dir} is stored as {", ".join(formats)}, '
-        'which has no random access; set data_dir to another folder, empty or '
-        f'filled by: {_command(name, "FOLDER")}')
-  return builder
-
-
-def _prepare(name, data_dir):
-  """Writes the data set; TFDS does that beside and renames when complete."""
-  builder = _builder(name, data_dir, file_format='array_record')
-  try:
-    _check_reachable(builder)
-    builder.download_and_prepare()
-  except Exception as e:  # pylint: disable=broad-exception-caught
-    # Another process of this machine may have been quicker.
-    builder = _builder(name, data_dir)
-    if not builder.is_prepared():
-      raise FileNotFoundError(_not_there(name, builder.data_dir, e)) from e
-  return builder
-
-
-def _builder(name, data_dir, **kwargs):
-  # TensorFlow writes and lists files here; it must not take the accelerator.
-  import tensorflow as tf  # pylint: disable=g-import-not-at-top
-  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
-  for kind in ('GPU', 'TPU'):
-    tf.config.set_visible_devices([], kind)
-  if name == 'digits':
-    from input_pipeline import digits  # pylint: disable=g-import-not-at-top
-    tfds.disable_progress_bar()  # It takes a second, and nothing is fetched.
-    make = digits.Digits
-  else:
-    make = tfds.builder_cls(name)
-  return make(data_dir=data_dir or None, **kwargs)
-
-
-def _check_reachable(builder):
-  """Fails at once without a network: TFDS itself retries for minutes."""
-  import requests  # pylint: disable=g-import-not-at-top
-  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
-  downloads = pathlib.Path(builder.data_dir).parents[1] / 'downloads'
-  for url, info in (builder.url_infos or {}).items():
-    # Where TFDS looks: its own files, new and old, and those fetched by hand.
-    own = tfds.core.download.resource.get_dl_fname(url, info.checksum)
-    places = (downloads / builder.name / own, downloads / own,
-              downloads / 'manual' / (info.filename or own))
-    if any(place.is_file() for place in places):
-      continue
-    try:
-      requests.head(url, timeout=20)
-    except requests.RequestException as e:
-      raise ConnectionError(f'{url} cannot be reached') from e
-
-
-def _not_there(name, folder, error):
-  """One line: what is missing, why, and how to get it."""
-  reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:150]
-  line = f'{name} is not in {folder} and cannot be prepared there ({reason})'
-  if name == 'digits':
-    return f'{line}; set data_dir to a folder that can be written'
-  root = pathlib.Path(folder).parents[1]
-  return f'{line}; where there is a network, run: {_command(name, root)}'
-
-
-def _command(name, root):
-  code = ('import tensorflow_datasets as tfds; '
-          f'tfds.builder("{name}", data_dir="{root}", '
-          'file_format="array_record").download_and_prepare()')
-  return f'python -c {shlex.quote(code)}'
+    return catalogue.load(name, config, fetch=fetch)
+  raise ValueError(
+      f'unknown data set {name!r}, have {", ".join((*SPECS, *SEQUENCES))}, '
+      'npz:PATH and folder:PATH')
 
 
 def _load_npz(name):
   arrays = npz_file.read(pathlib.Path(name.removeprefix('npz:')).expanduser())
   train, test = (
-      sources.ArraySource(arrays[f'{split}_images'], arrays[f'{split}_labels'])
+      sources.ArraySource(arrays[f'{split}_images'], arrays[f'{split}_labels'],
+                          arrays.get(f'{split}_domains'))
       for split in ('train', 'test'))
-  mean, std = npz_file.statistics(arrays['train_images'])
-  names = tuple(map(str, arrays['class_names']))
-  return Dataset(name, train, test, len(names), names, mean, std)
+  mean, std = moments.of_array(arrays['train_images'])
+  names, domain_names = (
+      tuple(map(str, arrays[key])) if key in arrays else None
+      for key in ('class_names', 'domain_names'))
+  return Dataset(name=name, train=train, test=test, num_classes=len(names),
+                 class_names=names, mean=mean, std=std,
+                 domain_names=domain_names)
+
+
+def _sequence(name, opened):
+  """One data set out of several, with labels that follow on each other.
+
+  Domains within the members are not kept.
+  """
+  starts = np.cumsum([0, *(d.num_classes for d in opened)]).tolist()
+  train, test = (
+      sources.JoinedSource([getattr(d, split) for d in opened],
+                           offsets=starts[:-1]) for split in ('train', 'test'))
+  return Dataset(
+      name=name, train=train, test=test, num_classes=starts[-1],
+      class_names=tuple(f'{_short(d.name)}/{c}'
+                        for d in opened for c in d.class_names),
+      groups=tuple(tuple(range(start, start + d.num_classes))
+                   for start, d in zip(starts, opened, strict=False)),
+      members=tuple(opened),
+      notes=tuple(f'{d.name}: {n}' for d in opened for n in d.notes))
+
+
+def _short(name):
+  """'mnist' for 'mnist' and for 'npz:/data/mnist.npz'."""
+  _, path_given, path = name.partition(':')
+  return pathlib.Path(path).stem if path_given else name

@@ -20,6 +20,8 @@ import zlib
 import numpy as np
 
 _KEYS = ('train_images', 'train_labels', 'test_images', 'test_labels')
+_DOMAIN_KEYS = ('train_domains', 'test_domains')
+_NAME_KEYS = ('class_names', 'domain_names')
 # What NumPy raises for a file that is no archive, is cut off or is pickled.
 _UNREADABLE = (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile,
                zlib.error, lzma.LZMAError)
@@ -30,11 +32,14 @@ def read(path):
 
   Args:
     path: pathlib.Path of an .npz archive with `train_images`, `train_labels`,
-      `test_images`, `test_labels` and, if labels have names, `class_names`.
+      `test_images`, `test_labels` and, if labels have names, `class_names`;
+      if it has domains, also `train_domains`, `test_domains` and, if they have
+      names, `domain_names`.
 
   Returns:
-    dict of these arrays: images uint8 [N, h, w, 1 or 3], labels of any integer
-    type [N], names [C] (the numbers themselves where the file has none).
+    dict of these arrays: images uint8 [N, h, w, 1 or 3], labels and domains of
+    any integer type [N], names [C] (the numbers themselves where the file has
+    none). Without domains there are no keys for them.
 
   Raises:
     FileNotFoundError: there is no such file.
@@ -43,7 +48,7 @@ def read(path):
   try:
     # Opened here: NumPy leaves a damaged file open.
     with open(path, 'rb') as f, np.load(f, allow_pickle=False) as file:
-      arrays = {key: file[key] for key in (*_KEYS, 'class_names')
+      arrays = {key: file[key] for key in (*_KEYS, *_DOMAIN_KEYS, *_NAME_KEYS)
                 if key in file}
   except FileNotFoundError as e:
     raise FileNotFoundError(f'no file {path} (dataset={"npz:" + str(path)!r})'
@@ -58,32 +63,10 @@ def read(path):
   for split in ('train', 'test'):
     _check_split(path, split, arrays[f'{split}_images'],
                  arrays[f'{split}_labels'])
-  labels = [arrays['train_labels'], arrays['test_labels']]
-  arrays.setdefault('class_names', np.arange(1 + max(map(np.max, labels))))
-  _check_labels(path, arrays)
+  _check_numbers(path, arrays, 'labels', 'class_names')
+  if any(key in arrays for key in _DOMAIN_KEYS):
+    _check_domains(path, arrays)
   return arrays
-
-
-def statistics(images):
-  """Mean and standard deviation per channel.
-
-  From histograms: exact, and without a float copy of the pictures.
-
-  Args:
-    images: uint8 [N, h, w, 1 or 3].
-
-  Returns:
-    (mean, std): float32 [3] each, for values in [0, 1].
-  """
-  counts = np.stack([np.bincount(channel.ravel(), minlength=256)
-                     for channel in np.moveaxis(images, -1, 0)])
-  share = counts / counts.sum(axis=1, keepdims=True)
-  levels = np.arange(256) / 255
-  mean = share @ levels
-  std = np.sqrt(share @ levels**2 - mean**2)
-  # A constant channel carries nothing; leave its scale alone.
-  std[std < 1e-6] = 1
-  return tuple(np.broadcast_to(np.float32(x), 3) for x in (mean, std))
 
 
 def _check_split(path, split, images, labels):
@@ -98,13 +81,32 @@ def _check_split(path, split, images, labels):
         f'image, is {labels.dtype} {list(labels.shape)}')
 
 
-def _check_labels(path, arrays):
-  if arrays['class_names'].ndim != 1:
-    raise ValueError(f'class_names in {path} must be a list, has shape '
-                     f'{list(arrays["class_names"].shape)}')
-  num_classes = len(arrays['class_names'])
-  for key in ('train_labels', 'test_labels'):
-    low, high = arrays[key].min(), arrays[key].max()
-    if low < 0 or high >= num_classes:
-      raise ValueError(f'{key} in {path} run from {low} to {high}, must be '
-                       f'within 0 to {num_classes - 1} ({num_classes} classes)')
+def _check_domains(path, arrays):
+  for split in ('train', 'test'):
+    images, domains = (arrays.get(f'{split}_{key}')
+                       for key in ('images', 'domains'))
+    if domains is None:
+      raise ValueError(f'{path} lacks {split}_domains, which the other split '
+                       'has; domains go with both or neither')
+    if domains.dtype.kind not in 'iu' or domains.shape != images.shape[:1]:
+      raise ValueError(
+          f'{split}_domains in {path} must be integers [{len(images)}], one '
+          f'per image, is {domains.dtype} {list(domains.shape)}')
+  _check_numbers(path, arrays, 'domains', 'domain_names')
+
+
+def _check_numbers(path, arrays, key, names_key):
+  """Labels or domains must index their names, which may be left out."""
+  numbers = {k: arrays[k] for k in (f'train_{key}', f'test_{key}')}
+  arrays.setdefault(
+      names_key, np.arange(1 + max(map(np.max, numbers.values()))))
+  if arrays[names_key].ndim != 1:
+    raise ValueError(f'{names_key} in {path} must be a list, has shape '
+                     f'{list(arrays[names_key].shape)}')
+  count = len(arrays[names_key])
+  what = {'labels': 'classes'}.get(key, key)
+  for name, values in numbers.items():
+    low, high = values.min(), values.max()
+    if low < 0 or high >= count:
+      raise ValueError(f'{name} in {path} run from {low} to {high}, must be '
+                       f'within 0 to {count - 1} ({count} {what})')
