@@ -14,20 +14,31 @@
 """Pretrained files -> parameter trees.
 
 Reads the `.npz` files of the original ViT family (`ViT-B_16.npz`, ...) and
-every file that uses its names.  Head and `pre_logits` are dropped, the position
-table is brought to the model's grid, and everything else must fit exactly.
+every file that uses its names, and `.safetensors` files with timm's names.
+Classifier and `pre_logits` are dropped, the position table is brought to the
+model's grid, and everything else must fit exactly.
+
+  weights = pretrained.from_config(config, backbone_shapes)
 """
 
-import pathlib
+from collections.abc import Mapping
+import hashlib
 import re
 from typing import Any
-import zipfile
 
 from flax import traverse_util
 import numpy as np
 import scipy.ndimage
 
+from models import download
+from models import families
+from models import formats
+from models import mismatch
+from models import timm_names
+
 POSITIONS = 'Transformer/posembed_input/pos_embedding'
+PROMPT_POSITIONS = POSITIONS + '_prompts'
+RANDOM = 'random'  # value of init_checkpoint that asks for random weights
 
 # Names differ in the running numbers only: the published files count all
 # sub-layers of a block together, later ones count each kind from zero.
@@ -38,24 +49,6 @@ _RENAMES = (
      r'\1/MultiHeadDotProductAttention_0/'),
 )
 _DROPPED = ('head/', 'pre_logits/')
-
-
-def read_npz(path: str) -> dict[str, np.ndarray]:
-  """Reads a checkpoint as `{path: float32 array}`.
-
-  Raises:
-    FileNotFoundError: no such file.
-    ValueError: the file is not an npz of plain arrays.
-  """
-  if not pathlib.Path(path).is_file():
-    raise FileNotFoundError(f'init_checkpoint {path!r} does not exist')
-  try:
-    # Opened here, since NumPy leaves a damaged file open.
-    with open(path, 'rb') as raw, np.load(raw, allow_pickle=False) as file:
-      return {k: np.asarray(file[k], np.float32) for k in file.files}
-  except (ValueError, OSError, zipfile.BadZipFile) as e:
-    raise ValueError(f'init_checkpoint {path!r} is not a readable .npz of '
-                     f'arrays: {e}') from e
 
 
 def resize_positions(table: np.ndarray, num_tokens: int) -> np.ndarray:
@@ -86,8 +79,19 @@ def resize_positions(table: np.ndarray, num_tokens: int) -> np.ndarray:
   return np.concatenate([table[:, :1], grid.reshape(1, new * new, -1)], axis=1)
 
 
-def canonical(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Drops the head and renames to the names of `models/vit.py`."""
+def canonical(arrays: Mapping[str, np.ndarray], *, num_heads: int = 0
+              ) -> dict[str, np.ndarray]:
+  """Drops the classifier and renames to the names of `models/vit.py`.
+
+  Args:
+    arrays: under the original's names or timm's.
+    num_heads: of the model; only timm's names need it.
+
+  Raises:
+    ValueError: weights that this ViT cannot hold.
+  """
+  if timm_names.is_timm(arrays):
+    return timm_names.convert(arrays, num_heads=num_heads)
   kept = {}
   for name, array in arrays.items():
     if name.startswith(_DROPPED):
@@ -98,7 +102,7 @@ def canonical(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   return kept
 
 
-def merge(arrays: dict[str, np.ndarray], like: Any, *, source: str) -> Any:
+def merge(arrays: Mapping[str, np.ndarray], like: Any, *, source: str) -> Any:
   """Fits checkpoint arrays to a backbone tree.
 
   Args:
@@ -110,25 +114,103 @@ def merge(arrays: dict[str, np.ndarray], like: Any, *, source: str) -> Any:
     Tree of float32 numpy arrays shaped as `like`.
 
   Raises:
-    ValueError: lists all missing, unexpected and misshaped arrays.
+    ValueError: lists all missing, unexpected and misshaped arrays; what
+      several blocks share is one entry.
   """
-  arrays = canonical(arrays)
   wanted = traverse_util.flatten_dict(like, sep='/')
-  if POSITIONS in arrays and POSITIONS in wanted:
-    arrays[POSITIONS] = resize_positions(
-        arrays[POSITIONS], wanted[POSITIONS].shape[1])
-  problems = [f'missing {k}' for k in sorted(wanted.keys() - arrays.keys())]
-  problems += [f'unexpected {k}' for k in sorted(arrays.keys() - wanted.keys())]
-  problems += [
-      f'{k} has shape {list(arrays[k].shape)}, needs {list(wanted[k].shape)}'
-      for k in sorted(wanted.keys() & arrays.keys())
-      if tuple(arrays[k].shape) != tuple(wanted[k].shape)]
-  if problems:
-    raise ValueError(f'init_checkpoint {source!r} does not fit the model: '
-                     + '; '.join(problems))
+  problem = f'init_checkpoint {source!r} does not fit the model: '
+  try:
+    arrays = canonical(arrays, num_heads=_num_heads(wanted))
+    if _has_table(arrays) and POSITIONS in wanted:
+      arrays[POSITIONS] = resize_positions(
+          arrays[POSITIONS], wanted[POSITIONS].shape[1])
+      if PROMPT_POSITIONS in wanted:  # copies of the class token's row
+        arrays.setdefault(PROMPT_POSITIONS, np.repeat(
+            arrays[POSITIONS][:, :1], wanted[PROMPT_POSITIONS].shape[1], 1))
+  except ValueError as e:
+    raise ValueError(problem + str(e)) from e
+  if wrong := mismatch.lines(arrays, wanted):
+    raise ValueError(problem + '; '.join(wrong))
   return traverse_util.unflatten_dict({k: arrays[k] for k in wanted}, sep='/')
+
+
+def _num_heads(wanted: Mapping[str, Any]) -> int:
+  """H of a model, by its flat shapes."""
+  kernels = (x for k, x in wanted.items() if k.endswith('/query/kernel'))
+  return next((kernel.shape[1] for kernel in kernels), 1)
+
+
+def _has_table(arrays: Mapping[str, np.ndarray]) -> bool:
+  return POSITIONS in arrays and arrays[POSITIONS].ndim == 3
 
 
 def load(path: str, like: Any) -> Any:
   """Reads `path` and fits it to the backbone tree `like`, see `merge`."""
-  return merge(read_npz(path), like, source=path)
+  return merge(formats.read(path), like, source=path)
+
+
+def local_path(config: Any) -> str:
+  """Where the file of `config.init_checkpoint` lies; fetches an address.
+
+  Raises:
+    FileNotFoundError, ValueError, OSError: nothing there, a download that
+      failed, or another checksum than `config.init_sha256`.
+  """
+  path = download.fetch(config.init_checkpoint, cache_dir=config.cache_dir,
+                        sha256=config.init_sha256)
+  if path == config.init_checkpoint and config.init_sha256:
+    formats.sniff(path)  # for its message about a file that is not there
+    with open(path, 'rb') as file:
+      found = hashlib.file_digest(file, 'sha256').hexdigest()
+    if found != config.init_sha256.lower():
+      raise ValueError(f'init_checkpoint {path!r} has sha256 {found}, but '
+                       f'config.init_sha256 is {config.init_sha256}')
+  return path
+
+
+def family(config: Any) -> families.Family:
+  """The family of the weights that `config` names.
+
+  Fetches the file only if its address does not tell; raises as `local_path`.
+  """
+  address = config.init_checkpoint
+  if address == RANDOM:
+    return families.of_model(config.model_name)
+  if '://' in address and (name := families.by_name(address)):
+    return families.FAMILIES[name]
+  return families.find(local_path(config), model_name=config.model_name,
+                       address=address)
+
+
+def input_range(config: Any) -> str:
+  """What `config.input_range` 'weights' stands for.
+
+  Raises:
+    ValueError: the file does not tell; also what `local_path` raises.
+  """
+  found = family(config)
+  if not found.input_range:
+    raise ValueError(
+        "config.input_range is 'weights', but init_checkpoint "
+        f'{config.init_checkpoint!r} does not tell its family; set '
+        'minus_one_one (AugReg) or imagenet (DeiT, DINO, iBOT, MoCo-v3)')
+  return found.input_range
+
+
+def from_config(config: Any, like: Any) -> Any:
+  """The backbone tree that `config` asks for, shaped as `like`.
+
+  Returns:
+    Tree of float32 numpy arrays, or None for random weights.
+
+  Raises:
+    FileNotFoundError, ValueError, OSError: not there, or it does not fit.
+  """
+  if config.init_checkpoint == RANDOM:
+    return None
+  path, model_name = local_path(config), config.model_name
+  found = families.find(path, model_name=model_name,
+                        address=config.init_checkpoint)
+  families.check_gelu(found, model_name=model_name,
+                      source=config.init_checkpoint)
+  return load(path, like)

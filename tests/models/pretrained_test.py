@@ -13,14 +13,19 @@
 # limitations under the License.
 """Pretrained files: names, position tables, complaints, a real backbone."""
 
+import pathlib
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from models import formats
 from models import heads
 from models import pretrained
 from models import vit
 from tests import fakes
+from tests import http_server
+from train_lib import report
 from train_lib import state as state_lib
 
 POSITIONS = pretrained.POSITIONS
@@ -57,12 +62,6 @@ def test_head_and_pre_logits_are_dropped():
            'pre_logits/kernel': np.ones((16, 16)),
            'pre_logits/bias': np.ones(16)}
   assert set(_merged({**arrays, **extra}, arrays)) == set(arrays)
-
-
-def test_half_precision_files_become_float32(tmp_path):
-  path = tmp_path / 'half.npz'
-  np.savez(path, cls=np.ones((1, 1, 2), np.float16))
-  assert pretrained.read_npz(str(path))['cls'].dtype == np.float32
 
 
 def test_positions_of_a_finer_grid_by_hand():
@@ -121,21 +120,87 @@ def test_all_that_does_not_fit_is_listed_at_once():
   assert 'embedding/kernel' not in message
 
 
-@pytest.mark.parametrize('content, error', [
-    (None, FileNotFoundError), (b'no archive', ValueError),
-    (b'PK\x03\x04 cut off', ValueError)])
-def test_files_that_cannot_be_read(content, error, tmp_path):
-  path = tmp_path / 'weights.npz'
-  if content is not None:
-    path.write_bytes(content)
-  with pytest.raises(error, match='weights.npz'):
-    pretrained.read_npz(str(path))
+def test_what_all_blocks_share_is_one_entry():
+  like = fakes.backbone_arrays()
+  arrays = {k: v for k, v in like.items() if '/query/bias' not in k}
+  for i in (1, 2):
+    arrays[f'Transformer/encoderblock_{i}/LayerNorm_0/scale'] = np.ones(9)
+  arrays['Transformer/encoderblock_7/strange'] = np.ones(1)
+  with pytest.raises(ValueError) as raised:
+    _merged(arrays, like)
+  message = str(raised.value)
+  for part in ('missing Transformer/encoderblock_*/MultiHeadDotProduct'
+               'Attention_0/query/bias (in 3 blocks, 0 to 2)',
+               'unexpected Transformer/encoderblock_7/strange',
+               'Transformer/encoderblock_*/LayerNorm_0/scale has shape [9], '
+               'needs [16] (in 2 blocks, 1 to 2)'):
+    assert part in message, message
+  assert message.count(';') == 3  # the first entry: 8 blocks instead of 3
 
 
-def test_a_file_of_pickled_objects_is_refused(tmp_path):
-  np.savez(tmp_path / 'bad.npz', cls=np.array([{}], dtype=object))
-  with pytest.raises(ValueError, match='bad.npz'):
-    pretrained.read_npz(str(tmp_path / 'bad.npz'))
+def test_a_hundred_strange_names_do_not_fill_the_screen():
+  like = fakes.backbone_arrays()
+  strange = {f'strange_{i}': np.ones(1) for i in range(100)}
+  with pytest.raises(ValueError, match='and 92 more unexpected$'):
+    _merged({**like, **strange}, like)
+
+
+def test_another_size_is_told_first():
+  large = {k: np.zeros(v.shape) for k, v in fakes.backbone_arrays(
+      variant='ViT-digits').items()}
+  with pytest.raises(ValueError) as raised:
+    _merged(large, fakes.backbone_arrays())
+  message = str(raised.value)
+  assert ('the file has width 128 and 4 blocks, the model width 16 and 3 blocks'
+          in message)
+  assert 'and 8 more unexpected' in message and 'more misshaped' in message
+  assert len(message) < 2500
+
+
+def test_a_position_table_without_rows_is_listed():
+  like = fakes.backbone_arrays()
+  with pytest.raises(ValueError, match=r'pos_embedding has shape \[5\]'):
+    _merged({**like, POSITIONS: np.ones(5)}, like)
+
+
+def test_a_grid_that_is_not_square_names_the_file():
+  like = fakes.backbone_arrays()
+  with pytest.raises(ValueError, match='file.npz.*square'):
+    _merged({**like, POSITIONS: np.ones((1, 8, 16))}, like)
+
+
+def test_the_checksum_of_a_file_is_checked(tmp_path):
+  path = fakes.write_checkpoint(tmp_path / 'vit.npz')
+  digest = report.file_sha256(path)
+  right = fakes.config(init_checkpoint=path, init_sha256=digest.upper())
+  assert pretrained.local_path(right) == path
+  wrong = fakes.config(init_checkpoint=path, init_sha256='0' * 64)
+  with pytest.raises(ValueError, match=f'{digest}.*init_sha256 is 000'):
+    pretrained.local_path(wrong)
+  absent = fakes.config(init_checkpoint=path + 'x', init_sha256=digest)
+  with pytest.raises(FileNotFoundError, match='vit.npzx'):
+    pretrained.local_path(absent)
+
+
+def test_weights_from_an_address(tmp_path):
+  path = fakes.write_checkpoint(tmp_path / 'vit.npz')
+  like = fakes.backbone_arrays()
+  content = pathlib.Path(path).read_bytes()
+  with http_server.serve(content, breaks=[20_000]) as server:
+    config = fakes.config(
+        init_checkpoint=server.url, cache_dir=str(tmp_path / 'cache'),
+        init_sha256=report.file_sha256(path), input_range='weights')
+    loaded = state_lib.flatten(pretrained.from_config(config, _tree(like)))
+  assert server.requests == ['', 'bytes=16384-']
+  assert config.input_range == 'minus_one_one'
+  for name, array in like.items():
+    np.testing.assert_array_equal(loaded[name], array, name)
+  kept = pretrained.local_path(config)  # the server is gone
+  assert report.file_sha256(kept) == config.init_sha256
+
+
+def test_random_weights_are_no_weights():
+  assert pretrained.from_config(fakes.config(), None) is None
 
 
 def test_deit_classifies_imagenet_as_the_reference_does(shared):
@@ -147,7 +212,7 @@ def test_deit_classifies_imagenet_as_the_reference_does(shared):
     reference = file['reference_logits'][chosen]
   images -= np.array([0.485, 0.456, 0.406], np.float32)
   images /= np.array([0.229, 0.224, 0.225], np.float32)
-  arrays = pretrained.read_npz(path)
+  arrays = formats.read(path)
   model = vit.create('DeiT-Ti_16', image_size=224)
   like = {k: v for k, v in arrays.items() if not k.startswith('head/')}
   params = pretrained.load(path, _tree(pretrained.canonical(like)))

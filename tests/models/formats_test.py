@@ -1,0 +1,151 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What a file is, told by content; damaged and foreign files."""
+
+import pickle
+import zipfile
+
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from models import formats
+
+
+def _safetensors(path, **arrays):
+  safetensors.numpy.save_file(arrays, path, metadata={'format': 'pt'})
+  return str(path)
+
+
+def test_kinds_are_told_by_content_whatever_the_name(tmp_path):
+  np.savez(tmp_path / 'a.npz', cls=np.ones(2))
+  (tmp_path / 'a.npz').rename(tmp_path / 'weights.safetensors')
+  npz = str(tmp_path / 'weights.safetensors')
+  other = _safetensors(tmp_path / 'weights.npz', cls=np.full(2, 3.0))
+  assert (formats.kind(npz), formats.kind(other)) == ('npz', 'safetensors')
+  np.testing.assert_array_equal(formats.read(npz)['cls'], [1, 1])
+  np.testing.assert_array_equal(formats.read(other)['cls'], [3, 3])
+
+
+@pytest.mark.parametrize('length', range(8))
+def test_any_length_of_a_safetensors_header(length, tmp_path):
+  # One in 32 of these files begins with the byte of a pickle, 0x80.
+  metadata = {'padding': 'x' * (8 * length)}
+  path = tmp_path / 'x.safetensors'
+  safetensors.numpy.save_file({'cls': np.ones(2)}, path, metadata=metadata)
+  assert formats.kind(str(path)) == 'safetensors'
+
+
+def test_the_byte_of_a_pickle_at_the_start_of_safetensors(tmp_path):
+  path = tmp_path / 'x.safetensors'
+  for size in range(200):
+    safetensors.numpy.save_file(
+        {'cls': np.ones(2)}, path, metadata={'padding': 'x' * size})
+    if path.read_bytes()[:1] == b'\x80':
+      break
+  else:
+    pytest.fail('no header of that length')
+  assert formats.kind(str(path)) == 'safetensors'
+
+
+@pytest.mark.parametrize('dtype', [np.float16, np.float64, ml_dtypes.bfloat16])
+def test_everything_becomes_float32(dtype, tmp_path):
+  path = _safetensors(tmp_path / 'x.safetensors', cls=np.ones(2, dtype))
+  assert formats.read(path)['cls'].dtype == np.float32
+  if dtype != ml_dtypes.bfloat16:  # which .npz files cannot hold
+    np.savez(tmp_path / 'x.npz', cls=np.ones(2, dtype))
+    assert formats.read(str(tmp_path / 'x.npz'))['cls'].dtype == np.float32
+
+
+def _torch_zip(path):
+  with zipfile.ZipFile(path, 'w') as archive:
+    archive.writestr('archive/data.pkl', b'\x80\x02}q\x00.')
+    archive.writestr('archive/version', b'3\n')
+
+
+@pytest.mark.parametrize('write', [
+    _torch_zip, lambda path: path.write_bytes(pickle.dumps({'model': 1}))])
+def test_a_file_of_torch_names_the_converter(write, tmp_path):
+  path = tmp_path / 'deit.pth'
+  write(path)
+  with pytest.raises(ValueError, match='tools.convert_weights .*deit.pth'):
+    formats.read(str(path))
+
+
+def test_a_folder_names_the_converter(tmp_path):
+  with pytest.raises(ValueError, match='folder.*tools.convert_weights'):
+    formats.kind(str(tmp_path))
+
+
+@pytest.mark.parametrize('content, error', [
+    (None, FileNotFoundError), (b'', ValueError), (b'no archive', ValueError),
+    (b'<!DOCTYPE html><html>Sign in</html>', ValueError),
+    (b'PK\x03\x04 cut off', ValueError),
+    (b'\x10\0\0\0\0\0\0\0{"cls": broken', ValueError)])
+@pytest.mark.parametrize('use', [formats.read, formats.peek])
+def test_files_that_cannot_be_read(content, error, use, tmp_path):
+  path = tmp_path / 'weights.npz'
+  if content is not None:
+    path.write_bytes(content)
+  with pytest.raises(error, match='weights.npz') as raised:
+    use(str(path))
+  assert '\n' not in str(raised.value)
+
+
+def test_files_that_were_cut_off(tmp_path):
+  path = tmp_path / 'x.safetensors'
+  _safetensors(path, cls=np.ones(64))
+  path.write_bytes(path.read_bytes()[:-5])
+  with pytest.raises(ValueError, match='x.safetensors'):
+    formats.read(str(path))
+  np.savez(tmp_path / 'x.npz', cls=np.ones(64))
+  whole = (tmp_path / 'x.npz').read_bytes()
+  (tmp_path / 'x.npz').write_bytes(whole[:len(whole) // 2])
+  with pytest.raises(ValueError, match='x.npz'):
+    formats.read(str(tmp_path / 'x.npz'))
+
+
+def test_a_file_of_pickled_objects_is_refused(tmp_path):
+  np.savez(tmp_path / 'bad.npz', cls=np.array([{}], dtype=object))
+  with pytest.raises(ValueError, match='bad.npz'):
+    formats.read(str(tmp_path / 'bad.npz'))
+
+
+def test_what_a_file_shows_of_itself(tmp_path):
+  path = str(tmp_path / 'x.npz')
+  arrays = {'cls': np.ones(2), 'head/bias': np.ones(7)}
+  formats.write_npz(path, arrays, {'family': 'dino'})
+  assert formats.peek(path) == formats.Peek(
+      frozenset(arrays), 7, {'family': 'dino'})
+  assert formats.read(path).keys() == arrays.keys()
+  path = _safetensors(tmp_path / 'x.safetensors', cls=np.ones(2),
+                      **{'head.bias': np.ones(5)})
+  assert formats.peek(path) == formats.Peek(
+      frozenset(('cls', 'head.bias')), 5, {'format': 'pt'})
+
+
+def test_meta_that_is_no_object_is_refused(tmp_path):
+  np.savez(tmp_path / 'x.npz', meta=np.array('[1]'))
+  with pytest.raises(ValueError, match='x.npz.*JSON'):
+    formats.peek(str(tmp_path / 'x.npz'))
+
+
+def test_writing_leaves_the_old_file_or_the_new_one(tmp_path):
+  path = tmp_path / 'x.npz'
+  formats.write_npz(path, {'cls': np.ones(1)}, {})
+  with pytest.raises(TypeError):
+    formats.write_npz(path, {'cls': np.zeros(1)}, {'no JSON': object()})
+  assert formats.read(str(path))['cls'] == 1
+  assert [p.name for p in tmp_path.iterdir()] == ['x.npz']

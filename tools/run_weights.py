@@ -1,0 +1,101 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The backbone that a run of ours has trained.
+
+A checkpoint of a run holds what training changed.  Leaves of the backbone that
+stayed frozen are read from the file that the run started from.
+"""
+
+import json
+import pathlib
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+import orbax.checkpoint as ocp
+
+from models import families
+from models import pretrained
+from models import vit
+from train_lib import state as state_lib
+
+_BACKBONE = 'params/backbone/'
+
+
+def read(workdir: str) -> tuple[dict[str, np.ndarray], dict[str, Any], str]:
+  """Backbone after the newest task with a checkpoint.
+
+  Args:
+    workdir: of the run.
+
+  Returns:
+    Arrays under the names of `models/vit.py`; `meta` for `formats.write_npz`;
+    a remark for people.
+
+  Raises:
+    ValueError: no run, a backbone that did not train, or an incomplete one.
+  """
+  folder = pathlib.Path(workdir).absolute()
+  task, state = _newest_state(folder / 'checkpoints')
+  config = ml_collections.ConfigDict(
+      json.loads((folder / 'config.json').read_text()))
+  trained = {path.removeprefix(_BACKBONE): array for path, array
+             in state.items() if path.startswith(_BACKBONE)}
+  if not trained:
+    raise ValueError('the backbone of this run stayed frozen, its weights are '
+                     f'those of init_checkpoint {config.init_checkpoint!r}')
+  arrays = _complete(trained, config)
+  meta = {'family': f'{families.of_model(config.model_name).name}, trained',
+          'exact_gelu': vit.VARIANTS[config.model_name].exact_gelu,
+          'input_range': _input_range(config), 'source': folder.name,
+          'model_name': config.model_name, 'task': task}
+  return arrays, meta, (f'after task {task}; {len(trained)} of {len(arrays)} '
+                        'arrays were trained')
+
+
+def _newest_state(folder: pathlib.Path) -> tuple[int, dict[str, np.ndarray]]:
+  """Newest task with a checkpoint and its train state, `{path: array}`.
+
+  Reads and nothing else: the run may be going on.
+  """
+  tasks = [int(path.name) for path in folder.glob('*') if path.name.isdigit()]
+  if not tasks:
+    raise ValueError('is no workdir of a run: there are no checkpoints in it')
+  path = folder / str(max(tasks)) / 'state'
+  with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+    return max(tasks), reader.restore(path, args=ocp.args.StandardRestore())
+
+
+def _complete(trained: dict[str, np.ndarray], config: Any
+              ) -> dict[str, np.ndarray]:
+  """Adds the leaves that stayed frozen, from the run's own start."""
+  model = vit.create(config.model_name, image_size=config.input_size)
+  size = (1, config.input_size, config.input_size, 3)
+  like = jax.eval_shape(model.init, jax.random.key(0),
+                        jax.ShapeDtypeStruct(size, np.float32))['params']
+  if state_lib.flatten(like).keys() == trained.keys():
+    return trained
+  if config.init_checkpoint == pretrained.RANDOM:
+    raise ValueError('a part of the backbone stayed frozen at random weights, '
+                     'which are in no file')
+  start = state_lib.flatten(pretrained.from_config(config, like))
+  return {**start, **trained}
+
+
+def _input_range(config: Any) -> str:
+  """What the run fed, as `config.input_range` names it."""
+  if config.input_range != 'auto':
+    return config.input_range
+  return 'zero_one' if config.norm_01 else 'dataset'

@@ -1,0 +1,145 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Checkpoints of DeiT, DINO, iBOT, MoCo-v3 and timm -> plain ViT arrays.
+
+Pure functions over dictionaries, so that they need no torch.  The containers
+(as the published training code writes them):
+
+  DINO                 the arrays themselves
+  DeiT                 {'model': arrays}
+  iBOT, one network    {'state_dict': arrays}
+  iBOT, DINO, whole    {'teacher': arrays, 'student': arrays, 'args', ...}
+  MoCo-v3              {'state_dict': arrays, 'arch', 'optimizer', ...}
+
+with names after a prefix such as `module.base_encoder.`.  All arrays of a
+plain ViT must be there, and nothing that would change what it computes: a
+loader that skips what it does not know ends with random weights.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import re
+from typing import Any
+
+from models import mismatch
+from models import timm_names
+from models import vit
+
+NETWORKS = ('teacher', 'student')
+_CONTAINERS = (*NETWORKS, 'state_dict', 'model')
+_PREFIXES = ('module.', 'base_encoder.', 'backbone.')
+_MARK = 'patch_embed.proj.weight'  # every ViT of this naming has it
+# Beside the backbone: other networks, projectors, tokens for hidden patches.
+_LEFT_OUT = re.compile(
+    r'(module\.)?(masked_embed|mask_token|(momentum_encoder|predictor|'
+    r'head|fc_norm|pre_logits)\..*)')
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+  """The backbone inside a checkpoint.
+
+  Attributes:
+    arrays: timm names -> arrays, of a plain ViT only.
+    family: key of `families.FAMILIES`, '' if the checkpoint does not tell.
+    left_out: names of arrays that do not belong to the backbone.
+  """
+
+  arrays: dict[str, Any]
+  family: str
+  left_out: tuple[str, ...]
+
+
+def unpack(content: Any, *, network: str = 'teacher') -> Found:
+  """Finds the backbone in what a checkpoint file holds.
+
+  Args:
+    content: as `torch.load` gives it, with arrays of any kind that has `shape`.
+    network: 'teacher' or 'student', where there are both.
+
+  Raises:
+    ValueError: no ViT in it, an incomplete one, or one that is not plain.
+  """
+  state, container = _state(content, network)
+  prefix = _prefix(state)
+  inside = {name.removeprefix(prefix): array for name, array in state.items()
+            if name.startswith(prefix)}
+  timm_names.refuse_distilled(inside)
+  outside = [name for name in state if not name.startswith(prefix)]
+  depth = 1 + max((int(match[1]) for match in map(
+      re.compile(r'blocks\.(\d+)\.').match, inside) if match), default=-1)
+  wanted = timm_names.expected(depth)
+  left_out = [*outside, *(name for name in inside if name not in wanted)]
+  problems = [('missing {}', name) for name in sorted(wanted - inside.keys())]
+  problems += [('unexpected {}', name) for name in sorted(left_out)
+               if not _LEFT_OUT.fullmatch(name)]
+  if problems:
+    raise ValueError('not a plain ViT: '
+                     + '; '.join(mismatch.shortened(problems)))
+  return Found({name: inside[name] for name in sorted(wanted)},
+               _family(content, container, prefix), tuple(sorted(left_out)))
+
+
+def _state(content: Any, network: str) -> tuple[dict[str, Any], str]:
+  """The dictionary of arrays and the key it lay under ('' for none)."""
+  if not isinstance(content, Mapping):
+    raise ValueError(f'holds a {type(content).__name__}, not a dictionary')
+  names = [name for name in _CONTAINERS
+           if isinstance(content.get(name), Mapping)]
+  name = network if network in names else next(iter(names), '')
+  state = content[name] if name else content
+  arrays = {key: value for key, value in state.items()
+            if isinstance(key, str) and hasattr(value, 'shape')}
+  if not arrays:
+    raise ValueError(f'holds no arrays, but {sorted(map(str, content))[:12]}')
+  return arrays, name
+
+
+def _prefix(state: Mapping[str, Any]) -> str:
+  """What stands before the names of the backbone."""
+  allowed = re.compile('(?:' + '|'.join(map(re.escape, _PREFIXES)) + ')*')
+  found = [name.removesuffix(_MARK) for name in state if name.endswith(_MARK)]
+  found = [prefix for prefix in found if allowed.fullmatch(prefix)]
+  if len(found) != 1:
+    raise ValueError(f'holds {len(found)} arrays {_MARK} where a ViT has one; '
+                     f'it begins with {sorted(state)[:6]}')
+  return found[0]
+
+
+def _family(content: Mapping[str, Any], container: str, prefix: str) -> str:
+  """The family, where the layout is that of one only."""
+  if 'base_encoder.' in prefix:
+    return 'moco'
+  if container in NETWORKS:
+    losses = {'ibot_loss': 'ibot', 'dino_loss': 'dino'}
+    return next((losses[key] for key in losses if key in content), '')
+  return ''
+
+
+def num_heads(found: Found, family: str) -> int:
+  """Heads of the published model of this width; the arrays do not tell.
+
+  Raises:
+    ValueError: a width that none of the variants has.
+  """
+  width = int(found.arrays['cls_token'].shape[-1])
+  if family == 'moco' and width == 384:
+    return 12  # as MoCo-v3 defines its small ViT; everybody else takes 6
+  patch = int(found.arrays[_MARK].shape[-1])
+  heads = {variant.num_heads for variant in vit.VARIANTS.values()
+           if variant.width == width and variant.patch_size in (patch, 16)}
+  if len(heads) != 1:
+    raise ValueError(f'has width {width}, for which no number of heads is '
+                     'known; give --num_heads')
+  return heads.pop()
