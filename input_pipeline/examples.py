@@ -18,6 +18,7 @@ import functools
 import numpy as np
 
 from input_pipeline import preprocess
+from input_pipeline import transforms
 
 # Last word of an augmentation seed, so that no such seed is that of an order
 # (NumPy pads seeds with zeros: [s, t, e] and [s, t, e, 0] are the same).
@@ -34,10 +35,14 @@ class Examples:
     """Takes a configuration, a `Dataset` and int [C], label of each column."""
     self._config = config
     self._dataset = dataset
+    self._class_order = np.asarray(class_order)
     self._columns = np.argsort(class_order).astype(np.int32)
-    self._sizes = {'resize_size': config.resize_size,
-                   'crop_size': config.input_size}
+    self._transform = transforms.create(
+        config.transform, resize_size=config.resize_size,
+        crop_size=config.input_size, augmentation=config.augmentation)
     self._input_range = _input_range(config)
+    if self._input_range == 'dataset':
+      self._means, self._stds = dataset.statistics()
 
   def train(self, task, epoch, place):
     """Augmented image of a task.
@@ -52,13 +57,33 @@ class Examples:
       from (seed, task, epoch, row of the training split).
     """
     index = int(task.train_indices[place])
-    source = self._dataset.train
     seed = [self._config.seed, task.index, epoch, index, _AUGMENT]
-    image = preprocess.train_image(
-        source.image(index), np.random.default_rng(seed), **self._sizes,
-        augmentation=self._config.augmentation)
-    return {'image': self._normalize(image),
-            'label': self._columns[source.labels[index]]}
+    column = self.columns(index)
+    return {'image': self.augment(self.native(index), column, seed),
+            'label': column}
+
+  def native(self, index):
+    """Picture of a row of the training split as stored, uint8 [h, w, 3]."""
+    return self._dataset.train.image(index)
+
+  def columns(self, rows):
+    """Head column of a row of the training split; int32, as many as rows."""
+    return self._columns[self._dataset.train.labels[rows]]
+
+  def augment(self, image, column, seed):
+    """Prepares a picture for training.
+
+    Args:
+      image: uint8 [h, w, 3].
+      column: its head column; in a sequence of data sets it says which one's
+        statistics count.
+      seed: list of int, all that the augmentation depends on.
+
+    Returns:
+      float32 [S, S, 3].
+    """
+    image = self._transform.train(image, np.random.default_rng(seed))
+    return self._normalize(image, self._class_order[column])
 
   def clean(self, split, indices, place):
     """Image prepared as for a test, or padding.
@@ -76,9 +101,10 @@ class Examples:
       return self._padding
     index = int(indices[place])
     source = getattr(self._dataset, split)
-    image = preprocess.eval_image(source.image(index), **self._sizes)
-    return {'image': self._normalize(preprocess.to_unit(image)),
-            'label': self._columns[source.labels[index]],
+    image = self._transform.test(source.image(index))
+    label = source.labels[index]
+    return {'image': self._normalize(image, label),
+            'label': self._columns[label],
             'mask': np.float32(1), 'index': np.int32(place)}
 
   @functools.cached_property
@@ -87,9 +113,12 @@ class Examples:
     return {'image': np.zeros((size, size, 3), np.float32),
             'label': np.int32(0), 'mask': np.float32(0), 'index': np.int32(0)}
 
-  def _normalize(self, image):
-    return preprocess.normalize(image, self._input_range, self._dataset.mean,
-                                self._dataset.std)
+  def _normalize(self, image, label):
+    if self._input_range != 'dataset':
+      return preprocess.normalize(image, self._input_range)
+    # A sequence of data sets has a mean and deviation for each of them.
+    return preprocess.normalize(image, 'dataset', self._means[label],
+                                self._stds[label])
 
 
 def _input_range(config):

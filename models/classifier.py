@@ -13,6 +13,8 @@
 # limitations under the License.
 """Backbone + prompt + head: query pass, prompted pass, read-out."""
 
+import dataclasses
+
 import flax
 import flax.linen as nn
 import jax
@@ -74,18 +76,18 @@ class PromptedClassifier(nn.Module):
     return self.backbone(images, read=vit.read_class_token).tokens[:, 0]
 
   def select(self, images: Array, query: base.Query, task_index: Array, *,
-             train: bool, vote: bool | None = None, mask: Array | None = None
-             ) -> tuple[Array, base.Selection]:
-    """Patch embeddings [B, N, D] and the prompts chosen for them."""
+             train: bool, **options) -> tuple[Array, base.Selection]:
+    """Patch embeddings [B, N, D] and the prompts chosen for them.
+
+    `options` are those of `models.prompts.base.Prompt.select`.
+    """
     patches = self.backbone.embed(images)
     selection = self.prompt.select(
-        query.replace(patches=patches), task_index, train=train, vote=vote,
-        mask=mask)
+        query.replace(patches=patches), task_index, train=train, **options)
     return patches, selection
 
   def __call__(self, images: Array, query: base.Query, task_index: Array, *,
-               train: bool, vote: bool | None = None, mask: Array | None = None
-               ) -> Output:
+               train: bool, **options) -> Output:
     """The prompted pass.
 
     Args:
@@ -93,23 +95,24 @@ class PromptedClassifier(nn.Module):
       query: of the same images, from `query`.
       task_index: [] int32, the task that trains, -1 at test time.
       train: static.
-      vote: overrides the prompt's own batch-vote setting.
-      mask: [B], 0 for padding.
+      **options: how prompts are chosen: `vote`, `mask`, `choice`, `image_keys`
+        of `models.prompts.base.Prompt.select`.
     """
     patches, selection = self.select(
-        images, query, task_index, train=train, vote=vote, mask=mask)
+        images, query, task_index, train=train, **options)
     features = self.backbone.encode(
         patches, prompt_at=self.prompt.at_layer, carry=selection.carry,
         read=self._rows, train=train)
     pre_logits = self._pool(features.tokens.astype(jnp.float32))
     return Output(self.head(pre_logits), pre_logits, selection)
 
-  def _rows(self, num_prompts: int) -> slice:
+  def _rows(self, layout: vit.Layout) -> slice:
     """Rows of the encoder's output that the read-out looks at."""
-    counted = num_prompts + self.prompt.dropped_tokens
-    return {'token': slice(counted, counted + 1), 'gap': slice(None),
-            'prompt': slice(0, counted),
-            'token+prompt': slice(0, counted + 1)}[self.readout]
+    counted = dataclasses.replace(
+        layout, num_prompts=layout.num_prompts + self.prompt.dropped_tokens)
+    return {'token': vit.read_class_token(counted), 'gap': slice(None),
+            'prompt': counted.prompts,
+            'token+prompt': counted.prompts_and_class}[self.readout]
 
   def _pool(self, tokens: Array) -> Array:
     if self.readout == 'prompt':
@@ -121,8 +124,9 @@ def build(config, num_classes: int, backbone: vit.VisionTransformer
           ) -> tuple[PromptedClassifier, base.Method]:
   """The classifier of `config` over `num_classes`, and its method."""
   method = prompts.build(config, backbone)
+  backbone = backbone.clone(num_positions=method.prompt.num_positions)
   head = heads.LinearHead(num_classes, config.norm_pre_logits,
-                          config.temperature)
+                          config.temperature, config.head_init)
   model = PromptedClassifier(
       backbone, method.prompt, head, config.vit_classifier)
   return model, method

@@ -30,7 +30,10 @@ from tests.parity.tolerances import Tolerance
 _ROOT = pathlib.Path(__file__).parents[1]
 _SHARED = pathlib.Path(os.environ.get('SHARED_DIR', _ROOT / '../shared'))
 _RECORDED = (_SHARED / 'parity' / 'official_l2p').resolve()
-_FILES = sorted(_RECORDED.glob('*.npz'))
+_PORTS = _RECORDED.parent / 'torch_ports'
+_FILES = sorted(_RECORDED.glob('*.npz')) + [
+    path for name in fixture_lib.PORTS
+    if (path := _PORTS / f'{name}.npz').is_file()]
 needs_files = pytest.mark.skipif(
     not _FILES, reason=f'no recorded numbers in {_RECORDED}')
 
@@ -83,11 +86,12 @@ def test_wrong_number_fails(tmp_path, capsys, changes, failing):
     ('preprocessing', 'tall_up/resized_uint8'),
     ('pretrained_loading', 'case/no_pool_3_to_7/out/pos_embedding'),
     ('l2p_train_no_clip', 'after_step_3/params/prompt_pool/key'),
-    ('eval_step', 'class_incremental/eval_loss')])
+    ('eval_step', 'class_incremental/eval_loss'),
+    ('timm_vit_forward', 'small/tokens')])
 def test_tampered_recording_fails(tmp_path, name, array):
-  path = _RECORDED / f'{name}.npz'
-  if not path.is_file():
-    pytest.skip(f'{path} is not here')
+  path = next((p for p in _FILES if p.stem == name), None)
+  if path is None:
+    pytest.skip(f'{name} is not here')
   with np.load(path) as file:
     arrays = dict(file)
   off = 2 if arrays[array].dtype == np.int32 else 1e-3

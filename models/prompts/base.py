@@ -14,10 +14,10 @@
 """The seam between methods and everything else: `Prompt` and `Method`.
 
 A method file `models/prompts/NAME.py` offers `build(config, backbone)` and
-returns a `Method`.  Four of its five parts default to doing nothing.
+returns a `Method` around a `Prompt`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import dataclasses
 from typing import Any, ClassVar
 
@@ -25,10 +25,17 @@ import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from models import vit
+from models.prompts.method import Hook
+from models.prompts.method import joined
+from models.prompts.method import keep_state
+from models.prompts.method import LossContext
+from models.prompts.method import Method
+from models.prompts.method import Phase
 
+__all__ = ('Hook', 'LossContext', 'Method', 'Phase', 'Prompt', 'Query',
+           'Selection', 'joined', 'keep_state')
 Array = jax.Array
 
 
@@ -82,6 +89,11 @@ class Prompt(nn.Module):
     return 0
 
   @property
+  def num_positions(self) -> int:
+    """Prompt tokens that have a position; 0: they stand in front without."""
+    return 0
+
+  @property
   def has_pool(self) -> bool:
     """Whether prompts are chosen, so that a batch can vote on them."""
     return False
@@ -97,17 +109,22 @@ class Prompt(nn.Module):
     return False
 
   def select(self, query: Query, task_index: Array, *, train: bool,
-             vote: bool | None = None, mask: Array | None = None) -> Selection:
+             vote: bool | None = None, mask: Array | None = None,
+             choice: str = 'key', image_keys: Array | None = None) -> Selection:
     """Chooses prompts for a batch.
 
     Args:
       query: what the query pass delivered.
-      task_index: [] int32, traced; the task that trains, -1 at test time.
+      task_index: [] int32, traced; the task that trains, -1 at test time. For
+        the choice `oracle` the task of the images at test time.
       train: static.
       vote: overrides `votes`; None keeps it.
       mask: [B] float, 0 for padding, which must not vote.
+      choice: `key`; `random`, a draw for each image; `oracle`, the prompts of
+        the task that is given.  All images of a batch may differ.
+      image_keys: [B] random keys, one per image, for the choice `random`.
     """
-    del query, task_index, train, vote, mask
+    del query, task_index, train, vote, mask, choice, image_keys
     return Selection()
 
   def at_layer(self, layer: int, tokens: Array, carry: Any
@@ -119,36 +136,3 @@ class Prompt(nn.Module):
   def pool(self, outputs: Array) -> Array:
     """Prompt outputs [B, A, D] -> [B, D] for the read-out `prompt`."""
     return jnp.mean(outputs, axis=1)
-
-
-def keep_state(state: Any, task_index: int, probe: Any) -> Any:
-  """The hook that does nothing."""
-  del task_index, probe
-  return state
-
-
-# Host side, between tasks, on the unreplicated train state; every host calls
-# it alike.  Must keep tree structure and shapes.
-Hook = Callable[[Any, int, Any], Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Method:
-  """What a method adds to the plain frozen ViT with a head.
-
-  Attributes:
-    prompt: what is learned beside the head.
-    loss_weights: weight of each entry of `Selection.losses`.
-    memory: params -> fixed-shape arrays that outlive a task; they live beside
-      the optimizer state and are in every checkpoint.
-    transform: link of the optimizer chain, after clipping; receives
-      `memory=state.memory` as an extra argument.
-    begin_task, end_task: hooks.
-  """
-
-  prompt: nn.Module
-  loss_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
-  memory: Callable[[Any], Any] = lambda params: {}
-  transform: optax.GradientTransformation = optax.identity()
-  begin_task: Hook = keep_state
-  end_task: Hook = keep_state

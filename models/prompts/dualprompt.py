@@ -45,12 +45,14 @@ class GPrompt:
     length: G.
     prefix: prefix on keys and values (True) or tokens.
     same_key_value: one array serves as key part and as value part.
+    initializer: name of the start distribution, see `prompt_pool.initializer`.
   """
 
   layers: tuple[int, ...]
   length: int
   prefix: bool
   same_key_value: bool
+  initializer: str = 'uniform'
 
   def shape(self, width: int) -> tuple[int, ...]:
     kinds = (1 if self.same_key_value else 2,) if self.prefix else ()
@@ -77,7 +79,7 @@ class DualPrompt(l2p.L2P):
   def setup(self):
     super().setup()
     self.prefix = self.param(
-        'prefix', prompt_pool.initializer('uniform'),
+        'prefix', prompt_pool.initializer(self.g_prompt.initializer),
         self.g_prompt.shape(self.pool_options['width']))
 
   @property
@@ -116,8 +118,11 @@ class DualPrompt(l2p.L2P):
 
 def build(config, backbone: vit.VisionTransformer) -> base.Method:
   """DualPrompt, or its G-prompt alone when `use_e_prompt` is off."""
+  start = config.prompt_pool_param.initializer
+  # In the original `normal` is of the pool alone.
   g_prompt = GPrompt(
       tuple(sorted(config.g_prompt_layer_idx)), config.g_prompt_length,
-      config.use_prefix_tune_for_g_prompt, config.same_key_value_for_shared)
+      config.use_prefix_tune_for_g_prompt, config.same_key_value_for_shared,
+      initializer='uniform' if start == 'normal' else start)
   return l2p.method(
       config, DualPrompt(**l2p.options(config, backbone), g_prompt=g_prompt))

@@ -43,12 +43,15 @@ class L2P(base.Prompt):
     num_heads: of the backbone.
     pool_options: keyword arguments of `PromptPool`.
     reweight: learn the weights of the prompt outputs in the read-out.
+    with_positions: tokens stand behind the class token and have positions, as
+      in the first release of the original; else in front of it without.
   """
 
   layers: tuple[int, ...]
   num_heads: int
   pool_options: Mapping[str, Any]
   reweight: bool = False
+  with_positions: bool = False
 
   def setup(self):
     if self.layers:
@@ -70,6 +73,10 @@ class L2P(base.Prompt):
     return each * len(self.token_layers) + self.dropped_tokens
 
   @property
+  def num_positions(self) -> int:
+    return self.num_tokens if self.with_positions else 0
+
+  @property
   def query_needs(self) -> tuple[str, ...]:
     by_class_token = self.pool_options['embedding_key'] == 'cls'
     return ('cls',) if self.layers and by_class_token else ()
@@ -84,14 +91,14 @@ class L2P(base.Prompt):
 
   @property
   def order_matters(self) -> bool:
-    return self.reweight
+    return self.reweight or self.num_positions > 0
 
-  def select(self, query, task_index, *, train, vote=None, mask=None):
+  def select(self, query, task_index, *, train, vote=None, **options):
     if not self.layers:
       return base.Selection()
     return self.prompt_pool.select(
         query, task_index, train=train,
-        vote=self.votes if vote is None else vote, mask=mask)
+        vote=self.votes if vote is None else vote, **options)
 
   def at_layer(self, layer, tokens, carry):
     if layer not in self.layers:
@@ -112,17 +119,23 @@ def options(config, backbone: vit.VisionTransformer) -> dict[str, Any]:
   """Keyword arguments of `L2P` from a config."""
   names = ('pool_size', 'length', 'top_k', 'embedding_key', 'prompt_key',
            'prompt_key_init', 'initializer', 'batchwise_prompt',
-           'use_prompt_mask')
+           'use_prompt_mask', 'prefix_pairing')
   pool_options = {name: config.prompt_pool_param[name] for name in names}
   pool_options.update(
       prefix=config.use_prefix_tune_for_e_prompt, width=backbone.width)
   layers = config.e_prompt_layer_idx if config.use_e_prompt else ()
   return dict(layers=tuple(sorted(layers)), num_heads=backbone.num_heads,
-              pool_options=pool_options, reweight=config.reweight_prompt)
+              pool_options=pool_options, reweight=config.reweight_prompt,
+              with_positions=config.prompt_position == 'after_cls')
 
 
 def method(config, prompt: base.Prompt) -> base.Method:
-  """Pull loss and copying between tasks, as `config` asks for them."""
+  """Pull loss and copying between tasks, as `config` asks for them.
+
+  Raises:
+    ValueError: prompts cannot be placed or chosen as `config` says.
+  """
+  _check(config, prompt)
   param = config.prompt_pool_param
   names = (('prompt',) if param.shared_prompt_pool else ()) + (
       ('key',) if param.shared_prompt_key else ())
@@ -133,7 +146,25 @@ def method(config, prompt: base.Prompt) -> base.Method:
     return state.replace(params=prompt_pool.hand_on(
         state.params, task_index, top_k=param.top_k, names=names))
 
-  return base.Method(prompt, weights, begin_task=begin_task)
+  return base.Method(prompt, weights,
+                     begin_task=begin_task if names else base.keep_state)
+
+
+def _check(config, prompt: L2P) -> None:
+  places = (*prompt.token_layers, *[-1] * prompt.dropped_tokens)
+  if prompt.with_positions and set(places) - {0}:
+    raise ValueError("config.prompt_position 'after_cls' has room for prompt "
+                     'tokens in layer 0 only; leave the others out of '
+                     'e_prompt_layer_idx and g_prompt_layer_idx, or use '
+                     'before_cls')
+  if config.prompt_choice != 'key' and not prompt.has_pool:
+    raise ValueError(f'config.prompt_choice {config.prompt_choice!r} needs a '
+                     'pool to choose from: set use_e_prompt, or use key')
+  if (config.prompt_choice == 'oracle'
+      and not config.prompt_pool_param.use_prompt_mask):
+    raise ValueError("config.prompt_choice 'oracle' needs "
+                     'prompt_pool_param.use_prompt_mask: without it no prompts '
+                     'belong to a task')
 
 
 def build(config, backbone: vit.VisionTransformer) -> base.Method:

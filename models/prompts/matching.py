@@ -77,15 +77,40 @@ def own_prompts(task_index: Array, otherwise: Array, pool_size: int) -> Array:
   return jnp.where((task_index + 1) * k <= pool_size, mine, otherwise)
 
 
-def pull_loss(similarity: Array, indices: Array) -> Array:
+def image_keys(seed: int, task_index: Array, place: Array) -> Array:
+  """A random key for each image of an evaluation set, whatever its batch.
+
+  Args:
+    seed: of the run.
+    task_index: [] int32, number of the evaluation set.
+    place: [B] int32, place of each image in the set.
+
+  Returns:
+    [B] keys.
+  """
+  key = jax.random.fold_in(jax.random.key(seed), task_index)
+  return jax.vmap(lambda i: jax.random.fold_in(key, i))(place)
+
+
+def random_prompts(keys: Array, k: int, pool_size: int) -> Array:
+  """`k` different prompts for each of [B] keys, all equally likely: [B, K]."""
+  draw = lambda rng: jax.random.permutation(rng, pool_size)[:k]
+  return jax.vmap(draw)(keys).astype(jnp.int32)
+
+
+def pull_loss(similarity: Array, indices: Array, mask: Array | None = None
+              ) -> Array:
   """Minus the mean over images of the summed cosine to their used keys.
 
   Args:
     similarity: [B, M] cosines.
     indices: [B, K] used prompts.
+    mask: [B], 0 for images that do not count.
 
   Returns:
     [] float32 (L2P equation 5, second term, with natural sign).
   """
   used = jnp.take_along_axis(similarity, indices, axis=1)
-  return -jnp.sum(used) / similarity.shape[0]
+  if mask is None:
+    return -jnp.sum(used) / similarity.shape[0]
+  return -jnp.sum(used * mask[:, None]) / jnp.maximum(jnp.sum(mask), 1.0)

@@ -31,12 +31,24 @@ _SMALL = 0.01  # scale of both start distributions of the original
 
 
 def initializer(name: str) -> nn.initializers.Initializer:
-  """`uniform`: [0, 0.01); `normal`: deviation 0.01; `zero`."""
+  """Start values by the name that a config gives them.
+
+  The original's are `uniform`, [0, 0.01), `normal`, deviation 0.01, and `zero`;
+  its PyTorch ports have `uniform_symmetric`, [-1, 1), CODA-Prompt and
+  LibContinual `uniform_unit`, [0, 1).
+  """
   return {
       'uniform': nn.initializers.uniform(_SMALL),
       'normal': nn.initializers.normal(_SMALL),
       'zero': nn.initializers.zeros,
+      'uniform_symmetric': _uniform_symmetric,
+      'uniform_unit': nn.initializers.uniform(1.0),
   }[name]
+
+
+def _uniform_symmetric(rng: Array, shape: tuple[int, ...],
+                       dtype: Any = jnp.float32) -> Array:
+  return jax.random.uniform(rng, shape, dtype, minval=-1.0)
 
 
 def embedding_query(query: base.Query, embedding_key: str) -> Array:
@@ -61,7 +73,7 @@ class PromptPool(nn.Module):
     pool_size, length, top_k, width: M, P, K, D.
     prefix: prompts are key/value prefixes (two arrays) instead of tokens.
     embedding_key, prompt_key, prompt_key_init, initializer, batchwise_prompt,
-    use_prompt_mask: as in `config.prompt_pool_param`.
+    use_prompt_mask, prefix_pairing: as in `config.prompt_pool_param`.
 
   Parameters: `key` [M, D] (absent without `prompt_key`), `prompt`
   [n, M, P, D] or, as prefix, [n, 2, M, P, D].
@@ -79,6 +91,7 @@ class PromptPool(nn.Module):
   initializer: str
   batchwise_prompt: bool
   use_prompt_mask: bool
+  prefix_pairing: str = 'correct'
 
   def setup(self):
     kinds = (2,) if self.prefix else ()
@@ -97,24 +110,36 @@ class PromptPool(nn.Module):
     return jnp.mean(self.prompt, axis=others)
 
   def select(self, query: base.Query, task_index: Array, *, train: bool,
-             vote: bool, mask: Array | None) -> base.Selection:
-    """See `base.Prompt.select`; `carry` is the gathered prompts."""
+             vote: bool, mask: Array | None = None, choice: str = 'key',
+             image_keys: Array | None = None) -> base.Selection:
+    """See `base.Prompt.select`; `carry` is the gathered prompts.
+
+    Tasks whose own prompts would lie beyond the pool have none: keys decide.
+    """
     similarity = matching.cosine(
         embedding_query(query, self.embedding_key), self.keys())
     indices = matching.best(similarity, self.top_k)
     if vote:
       indices = matching.majority_vote(indices, self.pool_size, mask)
-    if train and self.use_prompt_mask:
+    if choice == 'random':
+      indices = matching.random_prompts(image_keys, self.top_k, self.pool_size)
+    if choice == 'oracle' or (train and self.use_prompt_mask):
       indices = matching.own_prompts(task_index, indices, self.pool_size)
     return base.Selection(
         indices, similarity, self.gather(indices),
-        {'pull': matching.pull_loss(similarity, indices)})
+        {'pull': matching.pull_loss(similarity, indices, mask)})
 
   def gather(self, indices: Array) -> Array:
     """[B, K] -> [n, B, K * P, D], or [n, B, 2, K * P, D] as prefix."""
     picked = jnp.take(self.prompt, indices, axis=-3)  # [n, (2,) B, K, P, D]
     picked = picked.reshape(*picked.shape[:-3], -1, self.width)
-    return jnp.moveaxis(picked, 1, 2) if self.prefix else picked
+    if not self.prefix:
+      return picked
+    if self.prefix_pairing == 'port':
+      # Axes read as what they are not: keys and values of other images.
+      n, kinds, batch = picked.shape[:3]
+      return picked.reshape(n, batch, kinds, *picked.shape[3:])
+    return jnp.moveaxis(picked, 1, 2)
 
 
 def hand_on(params: dict[str, Any], task_index: int, *, top_k: int,

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Backbone, prompt and head together: read-outs, query pass, head."""
+"""Backbone, prompt and head together: read-outs, query pass."""
 
 import functools
 
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import heads
+from models import pretrained
 from tests import fakes
 from train_lib import state as state_lib
 
@@ -48,9 +48,9 @@ def _run(config, images, **options):
 
 
 @functools.lru_cache
-def _all_tokens(readout):
+def _all_tokens(readout, position='before_cls'):
   """Output rows of the same forward pass, computed by hand from the parts."""
-  config = fakes.config(vit_classifier=readout)
+  config = fakes.config(vit_classifier=readout, prompt_position=position)
   model, _ = fakes.tiny_model(config)
   params = fakes.random_params(model)
   images = fakes.batch(3)['image']
@@ -81,6 +81,65 @@ def test_readouts_by_hand(readout, rows, images):
   np.testing.assert_allclose(out.pre_logits, expected, rtol=1e-4, atol=1e-5)
   logits = expected @ params['head/kernel'] + params['head/bias']
   np.testing.assert_allclose(out.logits, logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('readout, rows', [
+    ('token', slice(0, 1)),
+    ('gap', slice(None)),
+    ('prompt', slice(1, 1 + NUM_TOKENS)),
+    ('token+prompt', slice(0, 1 + NUM_TOKENS)),
+])
+def test_readouts_behind_the_class_token_by_hand(readout, rows, images):
+  _, _, out = _run(fakes.config(vit_classifier=readout,
+                                prompt_position='after_cls'), images)
+  tokens = _all_tokens(readout, 'after_cls')
+  assert tokens.shape == (3, NUM_TOKENS + 1 + fakes.NUM_PATCHES, 16)
+  np.testing.assert_allclose(out.pre_logits, tokens[:, rows].mean(axis=1),
+                             rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('changes, trains', [
+    ({}, False), ({'freeze_part': ()}, True)])
+def test_positions_of_prompts_train_where_the_others_do(changes, trains):
+  config = fakes.config(prompt_position='after_cls', **changes)
+  _, _, _, frozen, state = fakes.start(config)
+  table = 'backbone/Transformer/posembed_input/pos_embedding'
+  assert state.params.keys() >= {'prompt/prompt_pool/prompt', 'head/kernel'}
+  for path in (table, table + '_prompts'):
+    assert (path in state.params) == trains
+  assert (frozen | state.params)[table + '_prompts'].shape == (
+      1, NUM_TOKENS, 16)
+
+
+def test_a_file_has_the_row_of_the_class_token_for_each_prompt():
+  arrays = fakes.backbone_arrays()
+  model, _ = fakes.tiny_model(fakes.config(prompt_position='after_cls'))
+  shapes = jax.eval_shape(model.backbone.init, jax.random.key(0),
+                          fakes.batch(1)['image'])['params']
+  merged = state_lib.flatten(pretrained.merge(arrays, shapes, source='fake'))
+  table = arrays[pretrained.POSITIONS]
+  np.testing.assert_array_equal(
+      merged[pretrained.PROMPT_POSITIONS],
+      table[:, :1].repeat(NUM_TOKENS, axis=1))
+  np.testing.assert_array_equal(merged[pretrained.POSITIONS], table)
+
+
+def test_prefixes_need_no_positions():
+  config = fakes.config(**fakes.DUALPROMPT, prompt_position='after_cls')
+  model, _ = fakes.tiny_model(config)
+  assert model.backbone.num_positions == 0
+  assert not model.prompt.order_matters
+
+
+@pytest.mark.parametrize('changes', [
+    {'e_prompt_layer_idx': (0, 1)},
+    {'e_prompt_layer_idx': (1,)},
+    {**fakes.DUALPROMPT, 'use_prefix_tune_for_e_prompt': False,
+     'use_prefix_tune_for_g_prompt': False, 'e_prompt_layer_idx': (0,)}])
+def test_positions_are_for_tokens_of_the_first_layer(changes):
+  config = fakes.config(**changes, prompt_position='after_cls')
+  with pytest.raises(ValueError, match='after_cls.*layer 0 only'):
+    fakes.tiny_model(config)
 
 
 def test_dropped_g_tokens_shift_the_class_token_read_out(images):
@@ -153,29 +212,6 @@ def test_a_vote_can_be_overruled(images):
       alone.selection.indices,
       np.argsort(-np.asarray(alone.selection.similarity), axis=1)[:, :TOP_K])
   del model, params
-
-
-def _head(features, **options):
-  params = {'kernel': jnp.array([[1.0, 0.0], [2.0, -1.0]]),
-            'bias': jnp.array([0.5, 0.0])}
-  return heads.LinearHead(2, **options).apply(
-      {'params': params}, jnp.asarray(features))
-
-
-def test_head_by_hand():
-  features = [[3.0, 4.0]]
-  np.testing.assert_allclose(_head(features), [[11.5, -4.0]])
-  np.testing.assert_allclose(_head(features, temperature=2.0), [[5.75, -2.0]])
-  np.testing.assert_allclose(
-      _head(features, normalize=True), [[2.7, -0.8]], rtol=1e-6)
-
-
-def test_head_starts_at_zero_and_is_float32():
-  params = heads.LinearHead(3).init(jax.random.key(0), jnp.ones((1, 4)))
-  params = params['params']
-  assert params['kernel'].shape == (4, 3) and params['bias'].shape == (3,)
-  assert not np.any(params['kernel']) and not np.any(params['bias'])
-  assert _head(np.ones((1, 2), jnp.bfloat16)).dtype == jnp.float32
 
 
 def test_bfloat16_leaves_logits_and_parameters_float32(images):

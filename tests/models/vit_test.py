@@ -114,18 +114,6 @@ def _tokens_at(layers, count=2):
   return prompt_at
 
 
-def test_patches_are_read_row_by_row(tiny):
-  model, params, images = tiny
-  patches = model.apply(params, images, method='embed')
-  flat = state_lib.flatten(params['params'])
-  kernel = np.asarray(flat['embedding/kernel'])
-  # Patch 1 of the 2 x 2 grid: upper right.
-  expected = np.einsum('rcx,rcxd->d', images[0, :4, 4:], kernel)
-  np.testing.assert_allclose(
-      patches[0, 1], expected + flat['embedding/bias'], rtol=1e-5, atol=1e-5)
-  assert patches.shape == (2, fakes.NUM_PATCHES, 16)
-
-
 def test_class_token_and_positions_enter_the_first_block(tiny):
   model, params, images = tiny
   flat = state_lib.flatten(params['params'])
@@ -139,7 +127,7 @@ def test_class_token_and_positions_enter_the_first_block(tiny):
 
 def test_prompt_tokens_stand_in_front_without_position(tiny):
   plain, features = _encode(tiny), _encode(tiny, prompt_at=_tokens_at({0, 2}))
-  assert features.num_prompts == 4
+  assert features.layout.num_prompts == 4
   assert features.tokens.shape == (2, 2 + 2 + 1 + fakes.NUM_PATCHES, 16)
   first, second, third = features.block_inputs
   np.testing.assert_array_equal(first[:, :2], 1.0)
@@ -147,6 +135,58 @@ def test_prompt_tokens_stand_in_front_without_position(tiny):
   assert second.shape[1] == first.shape[1]
   np.testing.assert_array_equal(third[:, :2], 3.0)  # before earlier prompts
   assert third.shape[1] == second.shape[1] + 2
+
+
+@pytest.fixture(scope='module')
+def positioned(tiny):
+  """The same with room for 3 prompt tokens behind the class token."""
+  _, variables, images = tiny
+  flat = dict(state_lib.flatten(variables['params']))
+  rng = np.random.default_rng(1)
+  flat['Transformer/posembed_input/pos_embedding_prompts'] = rng.normal(
+      size=(1, 3, 16)).astype(np.float32)
+  model = vit.create(fakes.VARIANT, image_size=fakes.IMAGE_SIZE).clone(
+      num_positions=3)
+  return model, state_lib.variables(flat), images
+
+
+def test_prompts_with_positions_stand_behind_the_class_token(tiny, positioned):
+  rows = state_lib.flatten(positioned[1]['params'])[
+      'Transformer/posembed_input/pos_embedding_prompts']
+  plain = _encode(tiny).block_inputs[0]
+  features = _encode(positioned, prompt_at=_tokens_at({0}, count=3))
+  first = features.block_inputs[0]
+  np.testing.assert_array_equal(first[:, :1], plain[:, :1])
+  np.testing.assert_allclose(first[0, 1:4], 1.0 + rows[0], rtol=1e-6)
+  np.testing.assert_array_equal(first[:, 4:], plain[:, 1:])
+  assert features.layout == vit.Layout(3, class_first=True)
+  assert features.tokens.shape == (2, 1 + 3 + fakes.NUM_PATCHES, 16)
+
+
+def test_without_prompts_positions_for_them_change_nothing(tiny, positioned):
+  plain, other = _encode(tiny), _encode(positioned)
+  np.testing.assert_array_equal(plain.tokens, other.tokens)
+  part = _encode(positioned, read=vit.read_class_token)
+  np.testing.assert_allclose(part.tokens, plain.tokens[:, :1], atol=1e-5)
+
+
+@pytest.mark.parametrize('layers, count', [({1}, 3), ({0}, 2)])
+def test_prompts_must_fit_their_positions(positioned, layers, count):
+  with pytest.raises(ValueError, match='3 before block 0'):
+    _encode(positioned, prompt_at=_tokens_at(layers, count=count))
+
+
+@pytest.mark.parametrize('layout, cls, prompts, both', [
+    (vit.Layout(), [0], [], [0]),
+    (vit.Layout(2), [2], [0, 1], [0, 1, 2]),
+    (vit.Layout(2, class_first=True), [0], [1, 2], [0, 1, 2]),
+    (vit.Layout(class_first=True), [0], [], [0])])
+def test_layout_by_hand(layout, cls, prompts, both):
+  rows = list(range(5))  # prompts, class token, patches
+  assert rows[vit.read_class_token(layout)] == cls
+  assert rows[layout.prompts] == prompts
+  assert rows[layout.prompts_and_class] == both
+  assert rows[vit.read_all(layout)] == rows
 
 
 def test_prompts_see_live_tokens_and_hand_a_carry_on(tiny):
@@ -164,29 +204,10 @@ def test_prompts_see_live_tokens_and_hand_a_carry_on(tiny):
         entered[:, 0], entered[:, 1:].mean(1), rtol=1e-5, atol=1e-5)
 
 
-def test_a_prefix_joins_keys_and_values_after_their_projections():
-  attention = vit.Attention(num_heads=2)
-  rng = np.random.default_rng(0)
-  x = rng.normal(size=(1, 3, 8)).astype(np.float32)
-  prefix = rng.normal(size=(1, 2, 4, 2, 4)).astype(np.float32)
-  params = attention.init(jax.random.key(0), x, None, slice(None))
-  out = attention.apply(params, x, prefix, slice(None))
-  p = params['params']
-  project = lambda name: np.einsum('btd,dhe->bthe', x, p[name]['kernel'])
-  query, keys, values = map(project, ('query', 'key', 'value'))
-  keys = np.concatenate([prefix[:, 0], keys], axis=1)
-  values = np.concatenate([prefix[:, 1], values], axis=1)
-  logits = np.einsum('bqhe,bkhe->bhqk', query, keys) / 2.0  # sqrt(d) = 2
-  weights = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-  mixed = np.einsum('bhqk,bkhe->bqhe', weights, values)
-  expected = np.einsum('bqhe,hed->bqd', mixed, p['out']['kernel'])
-  np.testing.assert_allclose(out, expected, rtol=2e-5, atol=2e-6)
-
-
 @pytest.mark.parametrize('read, rows', [
     (vit.read_class_token, slice(4, 5)),
-    (lambda prompts: slice(0, prompts), slice(0, 4)),
-    (lambda prompts: slice(0, prompts + 1), slice(0, 5)),
+    (lambda layout: layout.prompts, slice(0, 4)),
+    (lambda layout: layout.prompts_and_class, slice(0, 5)),
 ])
 def test_rows_that_are_read_equal_a_slice_of_the_whole(tiny, read, rows):
   prompt_at = _tokens_at({0, 1})
@@ -194,18 +215,6 @@ def test_rows_that_are_read_equal_a_slice_of_the_whole(tiny, read, rows):
   part = _encode(tiny, prompt_at=prompt_at, read=read)
   np.testing.assert_allclose(part.tokens, whole.tokens[:, rows],
                              rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize('exact, expected', [
-    (True, -0.15865526), (False, -0.15880801)])
-def test_gelu_is_exact_or_tanh(exact, expected):
-  # gelu(-1) is -0.5 * erfc(1 / sqrt 2), or its tanh approximation.
-  mlp = vit.Mlp(hidden=1, exact_gelu=exact, dropout_rate=0.0)
-  one, zero = jnp.ones((1, 1)), jnp.zeros(1)
-  dense = {'kernel': one, 'bias': zero}
-  out = mlp.apply({'params': {'Dense_0': dense, 'Dense_1': dense}},
-                  -jnp.ones((1, 1, 1)), train=False)
-  assert float(out[0, 0, 0]) == pytest.approx(expected, abs=2e-7)
 
 
 def test_deit_has_the_exact_gelu_and_the_original_family_not():

@@ -14,6 +14,7 @@
 """Compares this code with recorded numbers of the original, file by file.
 
   python -m tests.parity ../shared/parity/official_l2p/*.npz
+  python -m tests.parity ../shared/parity/torch_ports/torch_l2p_forward.npz
 
 Every line is one recorded array (leaves of one parameter tree share a line):
 largest absolute and relative difference, tolerance, PASS or FAIL.  The package
@@ -27,6 +28,7 @@ converts names and compares; all arithmetic is that of `models`, `train_lib` and
   replicas.py     the real steps on the devices a file asks for
   plain.py  pictures.py  pretrained.py                kinds without a network
   forward.py  training.py  evaluation.py  tasks.py    kinds with one
+  torch_bridge.py  torch_forward.py  torch_vit.py     PyTorch ports
   streams.py      task streams around recorded batches
   kinds.py        kind -> function
 

@@ -39,6 +39,12 @@ _KINDS = {
     'forward passes': r'case/.+/out/logits$',
     'continual metrics': r'.+/acc_matrix$',
 }
+# Files of other codes tell their kind by name.
+PORTS = {
+    'timm_vit_forward': 'timm ViT',
+    'torch_l2p_forward': 'forward passes of a port',
+    'torch_dualprompt_forward': 'forward passes of a port',
+}
 
 
 class Fixture:
@@ -73,9 +79,12 @@ class Fixture:
   def _find_kind(self) -> str:
     originals = self.meta.get('originals')
     if originals is not None:
+      name = self.meta.get('fixture')
+      if name in PORTS:
+        return PORTS[name]
       raise Unsupported(
           f'{self.path}: numbers of another code ({", ".join(originals)}); '
-          'only those of google-research/l2p can be run so far')
+          f'of those only {", ".join(PORTS)} can be run so far')
     for kind, pattern in _KINDS.items():
       if any(re.match(pattern, name) for name in self.names):
         return kind

@@ -32,6 +32,8 @@ _RUN = {
     'train steps': ('training', 'run'),
     'evaluation': ('evaluation', 'run'),
     'several tasks': ('tasks', 'run'),
+    'timm ViT': ('torch_vit', 'run'),
+    'forward passes of a port': ('torch_forward', 'run'),
 }
 
 

@@ -81,8 +81,10 @@ def _label(report: Report, name: str, case: Mapping[str, np.ndarray],
   if 'eval_label' not in case:
     return
   if meta.get('dataset') in datasets.SPECS:
-    report.compare(name, meta['label'], case['eval_label'],
-                   remark='labels of this data set are used as they are')
+    # Where only some of the stored labels occur, they are numbered anew.
+    labels = datasets.SPECS[meta['dataset']].labels
+    label = labels.index(meta['label']) if labels else meta['label']
+    report.compare(name, label, case['eval_label'])
   else:
     report.note(name, f'{meta.get("dataset")} is not built yet')
 

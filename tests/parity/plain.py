@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from input_pipeline import task_stream
+from input_pipeline import gaussian
 from tests.parity import tolerances as tol
 from tests.parity.fixture import Fixture
 from tests.parity.fixture import Unsupported
@@ -100,7 +100,7 @@ def _schedules(fixture: Fixture) -> Any:
 def run_gaussian(fixture: Fixture, report: Report) -> None:
   """Which classes the tasks of the Gaussian schedule hold."""
   if 'width' in fixture.meta:
-    report.compare('meta.width', task_stream.SCHEDULE_WIDTH,
+    report.compare('meta.width', gaussian.WIDTH,
                    fixture.meta['width'])
   for name in _prefixes(fixture, '/probability'):
     case = fixture.under(name)
@@ -123,7 +123,7 @@ def _schedule(case: Any, meta: Any, seed: int) -> tuple[np.ndarray, ...]:
     key = jax.random.PRNGKey(seed)
     if meta.get('split_first', False):
       key = jax.random.split(key)[1]
-  return task_stream.gaussian_schedule(
+  return gaussian.schedule(
       num_tasks=num_tasks, num_classes=num_classes,
       step_per_task=meta['step_per_task'], key=key)
 

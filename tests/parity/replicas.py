@@ -22,6 +22,7 @@ import numpy as np
 import optax
 
 from tests.parity.fixture import Unsupported
+from train_lib import eval_step as eval_step_lib
 from train_lib import metrics as metrics_lib
 from train_lib import optimizer as optimizer_lib
 from train_lib import parallel
@@ -130,7 +131,7 @@ class Replicas:
   @functools.cached_property
   def _eval_step(self):
     config, model = self.program.config, self.program.model
-    eval_step = steps.make_eval_step(config, model)
+    eval_step = eval_step_lib.make_eval_step(config, model)
     query_fn, forward = steps.make_query(model), self._forward(train=False)
 
     def evaluate(state, frozen, batch, task):

@@ -99,7 +99,7 @@ class _Trial:
     """Runs a hook of the training loop, which replicates to all devices."""
     replicas = self._replicas
     replicas.set_state(parallel.unreplicate(
-        hook(self._program, replicas.state, task)))
+        hook(self._program, replicas.state, task, None)))  # needs no probe
 
   def _train(self, t: int) -> None:
     replicas = self._replicas

@@ -53,6 +53,9 @@ EXACT = Tolerance()
 FEATURES = Tolerance(2e-5)  # query features, pre-logits, logits of one pass
 TEMPERATURE = Tolerance(5e-5)  # the same, divided by a temperature
 SIMILARITY = Tolerance(2e-6)
+TOKENS = Tolerance(1e-4)  # within a pass, and means of many tokens
+PORT_LOGITS = Tolerance(4e-5)
+PORT_SIMILARITY = Tolerance(3e-6)
 STEP_SIMILARITY = Tolerance(2e-5)
 LOSS = Tolerance(1e-4)  # also logits within training
 NORM = Tolerance(relative=2e-5)

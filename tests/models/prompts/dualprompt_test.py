@@ -59,6 +59,19 @@ def test_shape_and_start_of_the_shared_prompt(changes, shape):
   assert 0 <= prefix.min() < prefix.max() < 0.01
 
 
+@pytest.mark.parametrize('name, expected', [
+    ('uniform', 'uniform'), ('normal', 'uniform'),
+    ('uniform_symmetric', 'uniform_symmetric')])
+def test_the_shared_prompt_starts_as_the_pool_except_for_normal(name, expected):
+  config = fakes.config(**{**fakes.DUALPROMPT,
+                           'prompt_pool_param.initializer': name})
+  prompt = fakes.tiny_model(config)[0].prompt
+  assert prompt.g_prompt.initializer == expected
+  prefix = prompt.init(jax.random.key(0), 0, jnp.zeros((1, 5, 16)), None,
+                       method='at_layer')['params']['prefix']
+  assert (float(prefix.min()) < -0.5) == (expected == 'uniform_symmetric')
+
+
 def test_g_stands_before_e_where_a_layer_has_both():
   g_prompts = np.arange(2 * 2 * LENGTH * 16.0).reshape(2, 2, LENGTH, 16)
   carry = -jnp.ones((2, 3, 2, 2, 16))  # [n, B, 2, K * P, D]

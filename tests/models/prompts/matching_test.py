@@ -89,3 +89,21 @@ def test_pull_loss_by_hand():
   indices = jnp.array([[0, 1], [1, 0]])
   # -((0.5 + 0.25) + (0.75 + 0.0)) / 2 images, not per used prompt.
   assert float(matching.pull_loss(similarity, indices)) == -0.75
+
+
+def test_random_prompts_are_different_ones_and_equally_likely():
+  keys = matching.image_keys(0, jnp.int32(0), jnp.arange(4000))
+  picked = np.asarray(matching.random_prompts(keys, 2, 5))
+  assert picked.shape == (4000, 2) and picked.dtype == np.int32
+  assert (picked[:, 0] != picked[:, 1]).all()
+  share = np.bincount(picked.ravel(), minlength=5) / 8000
+  np.testing.assert_allclose(share, 0.2, atol=0.02)
+
+
+def test_random_prompts_depend_on_seed_set_and_place_alone():
+  draw = lambda seed, task, places: np.asarray(matching.random_prompts(
+      matching.image_keys(seed, jnp.int32(task), jnp.array(places)), 3, 1000))
+  one = draw(0, 0, [4, 9])
+  np.testing.assert_array_equal(one, draw(0, 0, [9, 4])[::-1])
+  for other in (draw(1, 0, [4, 9]), draw(0, 1, [4, 9]), draw(0, 0, [5, 8])):
+    assert (one != other).any(axis=1).all()

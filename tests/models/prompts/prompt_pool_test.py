@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 
 from models.prompts import base
+from models.prompts import matching
 from models.prompts import prompt_pool
+from tests import fakes
 
 OPTIONS = dict(
     num_layers=2, pool_size=4, length=3, top_k=2, width=5, prefix=False,
@@ -31,9 +33,10 @@ def _pool(**changes):
   return prompt_pool.PromptPool(**{**OPTIONS, **changes})
 
 
-def _select(pool, params, query, task=0, *, train=False, vote=False, mask=None):
+def _select(pool, params, query, task=0, *, train=False, vote=False,
+            **options):
   return pool.apply({'params': params}, query, jnp.int32(task), train=train,
-                    vote=vote, mask=mask, method='select')
+                    vote=vote, **options, method='select')
 
 
 def _init(pool, seed=0):
@@ -63,6 +66,18 @@ def test_normal_start_has_a_deviation_of_a_hundredth():
   prompt = _init(_pool(length=300, initializer='normal'))['prompt']
   assert float(prompt.std()) == pytest.approx(0.01, rel=0.05)
   assert float(prompt.mean()) == pytest.approx(0.0, abs=1e-3)
+
+
+@pytest.mark.parametrize('name, low, mean', [
+    ('uniform_symmetric', -1.0, 0.0), ('uniform_unit', 0.0, 0.5)])
+def test_wide_uniform_starts(name, low, mean):
+  params = _init(_pool(length=300, initializer=name, prompt_key_init=name))
+  prompt = np.asarray(params['prompt'])
+  assert low <= prompt.min() < low + 0.01 and 0.99 < prompt.max() < 1.0
+  assert prompt.mean() == pytest.approx(mean, abs=0.02)
+  spread = (1.0 - low) / 12**0.5
+  assert prompt.std() == pytest.approx(spread, rel=0.02)
+  assert low <= params['key'].min() < mean < params['key'].max()
 
 
 def test_keys_may_start_at_zero():
@@ -131,8 +146,8 @@ def test_selection_votes_masks_and_pulls():
   np.testing.assert_array_equal(alone.indices, [[0], [2], [3]])
   voted = _select(pool, params, query, vote=True, mask=jnp.array([0.0, 1, 1]))
   np.testing.assert_array_equal(voted.indices, [[2], [2], [2]])
-  # The voted key is pulled towards every image: cosines 0, 1 / 1.118, 0.
-  assert float(voted.losses['pull']) == pytest.approx(-0.894427 / 3, rel=1e-5)
+  # The voted key is pulled towards every real image: cosines 1 / 1.118 and 0.
+  assert float(voted.losses['pull']) == pytest.approx(-0.894427 / 2, rel=1e-5)
 
 
 @pytest.mark.parametrize('train, expected', [
@@ -142,6 +157,51 @@ def test_the_prompt_mask_holds_in_training_only(train, expected):
   selection = _select(_pool(use_prompt_mask=True), _numbered(False), query, 1,
                       train=train)
   np.testing.assert_array_equal(selection.indices, expected)
+
+
+QUERY = base.Query(cls=jnp.array([[1.0, 0.5, 0, 0, 0], [0, 0.5, 1.0, 0, 0]]))
+
+
+@pytest.mark.parametrize('task, expected', [
+    (1, [[2, 3], [2, 3]]), (2, [[0, 1], [2, 1]])])  # 2: beyond the pool
+def test_an_oracle_uses_the_prompts_of_the_task(task, expected):
+  selection = _select(_pool(), _numbered(False), QUERY, task, choice='oracle')
+  np.testing.assert_array_equal(selection.indices, expected)
+
+
+def test_a_random_choice_is_of_the_image_and_not_of_its_batch():
+  places = jnp.array([5, 0])
+  draw = lambda places: np.asarray(_select(
+      _pool(), _numbered(False), QUERY, vote=True, choice='random',
+      image_keys=matching.image_keys(3, jnp.int32(1), places)).indices)
+  both = draw(places)
+  np.testing.assert_array_equal(draw(places[::-1]), both[::-1])
+  np.testing.assert_array_equal(
+      draw(jnp.array([5, 7]))[0], both[0])
+
+
+@pytest.mark.parametrize('changes, word', [
+    ({'prompt_choice': 'oracle'}, 'use_prompt_mask'),
+    ({'prompt_choice': 'random', 'use_e_prompt': False,
+      'vit_classifier': 'token'}, 'use_e_prompt')])
+def test_a_choice_that_means_nothing_is_refused(changes, word):
+  with pytest.raises(ValueError, match=word):
+    fakes.tiny_model(fakes.config(**changes))
+
+
+def test_prefix_pairing_of_the_ports():
+  """Slot (b, s) holds kind (2b + s) // B of image (2b + s) % B."""
+  query = base.Query(cls=jnp.eye(5)[:3])  # images 0, 1, 2 pick 0, 1, 2
+  options = dict(prefix=True, top_k=1)
+  got = _select(_pool(**options, prefix_pairing='port'), _numbered(True),
+                query).carry
+  assert got.shape == (2, 3, 2, 3, 5)
+  # Kind 0 of images 0, 1, 2, then kind 1 of them, cut into threes of pairs.
+  np.testing.assert_array_equal(
+      got[0, :, :, 0, 0], [[0, 10], [20, 100], [110, 120]])
+  right = _select(_pool(**options), _numbered(True), query).carry
+  np.testing.assert_array_equal(
+      right[0, :, :, 0, 0], [[0, 100], [10, 110], [20, 120]])
 
 
 def _params():

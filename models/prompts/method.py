@@ -1,0 +1,173 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What a method consists of: its prompt, losses, memory, hooks and phases.
+
+All parts but the prompt default to doing nothing.  What works with any method
+(a regularizer, replay) is a function from one `Method` to another, see
+`Method.with_part`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+import dataclasses
+from typing import Any
+
+import flax
+import flax.linen as nn
+import jax
+import optax
+
+Array = jax.Array
+
+
+@flax.struct.dataclass
+class LossContext:
+  """What an extra loss may look at: one device's part of a train step.
+
+  Attributes:
+    params: flat trainable leaves; gradients flow into these.
+    memory: the whole `TrainState.memory`.
+    logits: [B, C] float32 of the prompted pass, no class masked.
+    batch: `image` [B, s, s, 3], `label` [B] and what replay adds, see
+      `steps.make_train_step`.
+    task: `steps.TaskInfo`, its arrays traced.
+    mask: [B] float32, 0 for padding; ones where the batch has none.
+    forward: `forward(params)` -> logits [B, C] of the same images with other
+      trainable leaves, as at test time (no task index, no dropout); costs a
+      pass only if it is called.
+  """
+
+  params: Mapping[str, Array]
+  memory: Any
+  logits: Array
+  batch: Mapping[str, Array]
+  task: Any
+  mask: Array
+  forward: Callable[[Mapping[str, Array]], Array] = flax.struct.field(
+      pytree_node=False)
+
+
+# Inside the train step; named scalars to be minimised, of one device (the
+# step averages over devices), which the method's `loss_weights` weigh.
+ExtraLosses = Callable[[LossContext], Mapping[str, Array]]
+
+
+def keep_state(state: Any, task_index: int, probe: Any) -> Any:
+  """The hook that does nothing."""
+  del task_index, probe
+  return state
+
+
+# Inside the train step, after the gradients: the whole new `TrainState.memory`,
+# the same on every device (gather over `parallel.AXIS` what differs).
+UpdateMemory = Callable[[LossContext], Any]
+
+# Host side, between tasks: `hook(state, task_index, probe)` on the unreplicated
+# train state (numpy leaves); every host calls it alike.  `probe` is a
+# `train_lib.probe.Probe`.  Must keep tree structure, shapes and dtypes; returns
+# the very same object when it changes nothing.
+Hook = Callable[[Any, int, Any], Any]
+
+
+def no_losses(context: LossContext) -> Mapping[str, Array]:
+  """The extra losses of a method that has none."""
+  del context
+  return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+  """A part of a task with steps of its own.
+
+  Attributes:
+    name: `train`, `review`, ...
+    schedule: `num_steps` and `steps_per_epoch`; the learning rate starts anew.
+    batches: -> host batches, `num_steps` of them, all of one structure.
+  """
+
+  name: str
+  schedule: Any
+  batches: Callable[[], Iterable[Any]]
+
+
+def one_phase(stream: Any, task: Any) -> tuple[Phase, ...]:
+  """The phases of a method that trains on the task's images and no more."""
+  return (Phase('train', stream.schedule(task), lambda: stream.batches(task)),)
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+  """What a method adds to the plain frozen ViT with a head.
+
+  Attributes:
+    prompt: what is learned beside the head.
+    loss_weights: weight of each entry of `Selection.losses` and of what
+      `extra_losses` returns.
+    memory: params -> fixed-shape arrays that outlive a task, a dictionary with
+      one entry per part under the part's name; they live beside the optimizer
+      state and are in every checkpoint.
+    transform: link of the optimizer chain, after clipping; receives
+      `memory=state.memory` as an extra argument.
+    begin_task, end_task: hooks.
+    extra_losses: terms of the loss beyond cross-entropy and the prompt's own.
+    update_memory: changes the memory in every step; None for never.
+    phases: `phases(stream, task)`, what a task consists of, in order.
+  """
+
+  prompt: nn.Module
+  loss_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  memory: Callable[[Any], Any] = lambda params: {}
+  transform: optax.GradientTransformation = optax.identity()
+  begin_task: Hook = keep_state
+  end_task: Hook = keep_state
+  extra_losses: ExtraLosses = no_losses
+  update_memory: UpdateMemory | None = None
+  phases: Callable[[Any, Any], tuple[Phase, ...]] = one_phase
+
+  def with_part(self, *, loss_weights: Mapping[str, float] | None = None,
+                memory: Callable[[Any], Any] = lambda params: {},
+                begin_task: Hook = keep_state, end_task: Hook = keep_state,
+                extra_losses: ExtraLosses = no_losses) -> 'Method':
+    """The method with more of everything; hooks run after those it has.
+
+    Names of losses and of memory entries must be new.
+    """
+    return dataclasses.replace(
+        self, loss_weights=joined(self.loss_weights, loss_weights or {}),
+        memory=lambda params: joined(self.memory(params), memory(params)),
+        begin_task=_in_turn(self.begin_task, begin_task),
+        end_task=_in_turn(self.end_task, end_task),
+        extra_losses=lambda context: joined(
+            self.extra_losses(context), extra_losses(context)))
+
+
+def joined(first: Mapping[str, Any], second: Mapping[str, Any]
+           ) -> dict[str, Any]:
+  """Both, as one dictionary.
+
+  Raises:
+    ValueError: a name is in both.
+  """
+  if twice := sorted(set(first) & set(second)):
+    raise ValueError(f'two parts of a method both name {", ".join(twice)}')
+  return {**first, **second}
+
+
+def _in_turn(first: Hook, second: Hook) -> Hook:
+  """One hook after the other."""
+  if second is keep_state:
+    return first
+  if first is keep_state:
+    return second
+  return lambda state, task_index, probe: second(
+      first(state, task_index, probe), task_index, probe)

@@ -1,0 +1,62 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Heads: logits by hand, start values."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models import heads
+from tests import fakes
+
+
+def _head(features, **options):
+  params = {'kernel': jnp.array([[1.0, 0.0], [2.0, -1.0]]),
+            'bias': jnp.array([0.5, 0.0])}
+  return heads.LinearHead(2, **options).apply(
+      {'params': params}, jnp.asarray(features))
+
+
+def test_head_by_hand():
+  features = [[3.0, 4.0]]
+  np.testing.assert_allclose(_head(features), [[11.5, -4.0]])
+  np.testing.assert_allclose(_head(features, temperature=2.0), [[5.75, -2.0]])
+  np.testing.assert_allclose(
+      _head(features, normalize=True), [[2.7, -0.8]], rtol=1e-6)
+
+
+def test_head_starts_at_zero_and_is_float32():
+  params = heads.LinearHead(3).init(jax.random.key(0), jnp.ones((1, 4)))
+  params = params['params']
+  assert params['kernel'].shape == (4, 3) and params['bias'].shape == (3,)
+  assert not np.any(params['kernel']) and not np.any(params['bias'])
+  assert _head(np.ones((1, 2), jnp.bfloat16)).dtype == jnp.float32
+
+
+def test_head_may_start_as_a_normal_of_a_fiftieth():
+  head = heads.LinearHead(500, kernel_init='trunc_normal')
+  params = head.init(jax.random.key(0), jnp.ones((1, 400)))['params']
+  kernel = np.asarray(params['kernel'])
+  assert kernel.std() == pytest.approx(0.02, rel=0.01)
+  assert abs(kernel.mean()) < 2e-4
+  # timm cuts at 2, not at two deviations: 4.6 % lie beyond these.
+  assert (abs(kernel) > 0.04).mean() == pytest.approx(0.0455, rel=0.05)
+  np.testing.assert_array_equal(params['bias'], 0.0)
+
+
+def test_the_config_names_the_start_of_the_head():
+  model, _ = fakes.tiny_model(fakes.config(head_init='trunc_normal'))
+  assert model.head.kernel_init == 'trunc_normal'
+  assert fakes.tiny_model(fakes.config())[0].head.kernel_init == 'zero'
