@@ -35,6 +35,7 @@ import ml_collections
 import numpy as np
 
 from models import vit
+from train_lib import eval_step
 from train_lib import parallel
 from train_lib import program as program_lib
 from train_lib import startup
@@ -120,7 +121,7 @@ def make_step(phase: str, program: program_lib.Program) -> tuple[Any, Any]:
     return query, (frozen, batch['image'])
   if phase == 'eval':
     competing, compare = np.ones(NUM_CLASSES, bool), np.bool_(False)
-    return (parallel.pmap(steps.make_eval_step(config, model),
+    return (parallel.pmap(eval_step.make_eval_step(config, model),
                           in_axes=(0, 0, 0, 0, None, None, None)),
             (state, frozen, batch, query(frozen, batch['image']), info,
              competing, compare))

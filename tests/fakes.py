@@ -138,7 +138,7 @@ def config(folder: pathlib.Path | None = None, **changes
 
 def changed(expanded: Any, **changes) -> ml_collections.FrozenConfigDict:
   """An expanded config with some keys replaced."""
-  copy = ml_collections.ConfigDict(expanded)
+  copy = ml_collections.ConfigDict(expanded).copy_and_resolve_references()
   copy.update_from_flattened_dict(changes)
   return startup.expand(copy)
 

@@ -11,13 +11,14 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Checkpoints of {train state, results, config}, written by Orbax.
+"""Checkpoints of {train state, results}, written by Orbax.
 
 One checkpoint per finished task, saved in the background and put in place by a
 rename, so a reader sees a whole checkpoint or none.  Only what training changes
-is in it; the frozen backbone is read from its own file again.
+is in it; the frozen backbone is read from its own file again.  Whose folder it
+is, `workdir.claim` has settled before.
 
-  checkpointer = Checkpointer(workdir + '/checkpoints', config.to_json())
+  checkpointer = Checkpointer(workdir + '/checkpoints')
   if (restored := checkpointer.restore_latest(state)) is not None:
     task_index, state, arrays = restored
   ...
@@ -40,26 +41,20 @@ PyTree = Any
 
 # Config keys that may change between two starts of one run.
 IGNORED: frozenset[str] = frozenset(
-    ('comparisons', 'data_dir', 'data_threads'))
+    ('cache_dir', 'comparisons', 'data_dir', 'data_threads', 'manual_dir'))
 _ABSENT = '(absent)'
 
 
 class Checkpointer:
   """Saves and restores a run; keeps the newest checkpoints only."""
 
-  def __init__(self, directory: str | os.PathLike, config_json: str,
-               max_to_keep: int = 2):
+  def __init__(self, directory: str | os.PathLike, max_to_keep: int = 2):
     """Opens, or makes, the directory of one run's checkpoints.
 
     Args:
       directory: for checkpoints only; with several hosts, one that all see.
-      config_json: the expanded config, as JSON.
       max_to_keep: older checkpoints than this many are deleted.
-
-    Raises:
-      ValueError: the newest checkpoint there is of another config.
     """
-    self._config_json = config_json
     self._directory = pathlib.Path(directory).absolute()
     options = ocp.CheckpointManagerOptions(
         max_to_keep=max_to_keep, create=True, cleanup_tmp_directories=True)
@@ -68,8 +63,6 @@ class Checkpointer:
             'state': ocp.StandardCheckpointHandler(),
             'results': ocp.StandardCheckpointHandler(),
             'run': ocp.JsonCheckpointHandler()})
-    if self.latest_task is not None:
-      self._check_config()
 
   @property
   def latest_task(self) -> int | None:
@@ -86,7 +79,8 @@ class Checkpointer:
     Args:
       task_index: the task just finished; it must be later than earlier ones.
       state: unreplicated train state.
-      results_arrays: flat dict, as from `Results.arrays`.
+      results_arrays: flat dict of what else must survive: `Results.arrays`
+        and the replay store, whose pixels are one array of any length.
 
     Raises:
       ValueError: a checkpoint of this or a later task is already there.
@@ -98,8 +92,7 @@ class Checkpointer:
     self._manager.save(task_index, args=ocp.args.Composite(
         state=ocp.args.StandardSave(_stored(state)),
         results=ocp.args.StandardSave(_stored(arrays)),
-        run=ocp.args.JsonSave({'config': self._config_json,
-                               'state': _describe(state),
+        run=ocp.args.JsonSave({'state': _describe(state),
                                'results': _describe(arrays)})))
 
   def wait(self) -> None:
@@ -122,13 +115,14 @@ class Checkpointer:
       there is no checkpoint yet.
 
     Raises:
-      ValueError: another config, or a state of another structure.
+      ValueError: a state of another structure.
     """
     self.wait()
     task = self.latest_task
     if task is None:
       return None
-    run = self._check_config()
+    run = self._manager.restore(
+        task, args=ocp.args.Composite(run=ocp.args.JsonRestore()))['run']
     if wrong := differences(run['state'], _describe(_flatten(like_state))):
       raise ValueError(
           f'checkpoint {self._path(task)} holds another state than this '
@@ -145,17 +139,6 @@ class Checkpointer:
         jax.tree.structure(like_state),
         [state[path] for path in _flatten(like_state)])
     return task, state, arrays
-
-  def _check_config(self) -> dict[str, Any]:
-    """Returns the description of the newest checkpoint if it is of this run."""
-    task = self.latest_task
-    run = self._manager.restore(task, args=ocp.args.Composite(
-        run=ocp.args.JsonRestore()))['run']
-    if wrong := config_differences(run['config'], self._config_json):
-      raise ValueError(
-          f'checkpoint {self._path(task)} belongs to another config; use '
-          'another workdir, or take back (stored -> now): ' + '; '.join(wrong))
-    return run
 
   def _path(self, task: int) -> pathlib.Path:
     return self._directory / str(task)

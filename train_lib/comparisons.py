@@ -13,52 +13,38 @@
 # limitations under the License.
 """Controls on the same data and backbone, because a number means little alone.
 
-  class_mean  nearest class mean of the frozen class token; nothing is trained
-  frozen      frozen backbone, only a linear head on the class token trains
-  finetune    plain sequential fine-tuning: the whole network trains, the loss
-              sees all classes
+What there is and what each one changes stands in `controls.py`.  Three need
+more than another config:
+
+  class_mean                      nearest class mean of the frozen class token;
+                                  nothing is trained
+  random_prompt, oracle_prompt    the run's last state, scored once more with
+                                  another choice of prompts
+  joint, joint_prompts            all tasks trained at once, scored on each
+                                  evaluation set: the upper bound
 """
 
+import dataclasses
 import pathlib
 from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
-import ml_collections
 import numpy as np
 
+from train_lib import controls
+from train_lib import evaluate
 from train_lib import parallel
 from train_lib import program as program_lib
 from train_lib import startup
 from train_lib import state as state_lib
 from train_lib import tables
 from train_lib import train
+from train_lib import workdir as workdir_lib
 from train_lib.results import Results
 from train_lib.results import Scores
 
-_NO_PROMPTS = dict(method='none', vit_classifier='token', comparisons=(),
-                   eval_selection='config')
-# Published fine-tuning baselines of this family use SGD or Adam at small rates;
-# this is the usual rate for fine-tuning a ViT with SGD.
-OVERRIDES = {
-    'frozen': dict(_NO_PROMPTS),
-    'finetune': dict(_NO_PROMPTS, freeze_part=(), optim='sgd',
-                     learning_rate=0.05, train_mask=False),
-}
-TITLES = {
-    'class_mean': 'frozen backbone, nearest class mean',
-    'frozen': 'frozen backbone + linear head',
-    'finetune': 'sequential fine-tuning',
-}
-
-
-def override(config: Any, name: str) -> Any:
-  """The config of a control."""
-  changed = ml_collections.ConfigDict(config)
-  for key, value in OVERRIDES[name].items():
-    group = changed.continual if key == 'train_mask' else changed
-    group[key] = value
-  return startup.expand(changed)
+COLUMNS = ('avg_acc', 'micro_last_acc', 'forgetting')
 
 
 def run(program: program_lib.Program, stream: Any, workdir: str,
@@ -67,53 +53,121 @@ def run(program: program_lib.Program, stream: Any, workdir: str,
 
   Args:
     program, stream, results: of the run that is compared with.
-    workdir: each control that trains has a folder below `comparisons` in it.
+    workdir: of that run; each control has a folder below `comparisons` in it
+      and goes on there where it was stopped.
   """
   config = program.config
   rows = {config.method: results.summary()}
   for name in config.comparisons:
-    if name == 'class_mean':
-      control = class_mean(program, stream)
-    else:
-      folder = pathlib.Path(workdir) / 'comparisons' / name
-      folder.mkdir(parents=True, exist_ok=True)
-      other = program_lib.create(override(config, name), stream.num_classes)
-      control = train.train_and_evaluate(other, stream, str(folder))
-    rows[TITLES[name]] = control.summary()
-  return tables.comparison_table(rows)
+    found = control(name, program, stream, workdir)
+    rows[f'{name}: {controls.TITLES[name]}'] = found.summary()
+  return tables.comparison_table(rows, COLUMNS)
+
+
+def control(name: str, program: program_lib.Program, stream: Any, workdir: str
+            ) -> Results:
+  """Results of one control; those scored at the end have the last row only."""
+  if name == 'class_mean':
+    return class_mean(program, stream)
+  folder = pathlib.Path(workdir) / 'comparisons' / name
+  folder.mkdir(parents=True, exist_ok=True)
+  config = startup.expand(
+      controls.override(program.config, name, stream.num_classes))
+  other = program_lib.create(config, stream.num_classes)
+  if name in controls.RESCORED:
+    return rescore(other, stream, workdir, str(folder))
+  if name in controls.JOINT:
+    train.train_and_evaluate(other, joint(stream), str(folder))
+    return rescore(other, stream, str(folder), str(folder))
+  return train.train_and_evaluate(other, stream, str(folder))
+
+
+def joint(stream: Any) -> Any:
+  """The stream as one task with one evaluation set of all test images."""
+  merged = stream.joint()
+  images = np.unique(np.concatenate([e.indices for e in stream.eval_sets]))
+  everything = dataclasses.replace(
+      stream.eval_sets[0], index=0, name='all', indices=images,
+      class_mask=np.ones(stream.num_classes, bool), num_examples=images.size)
+  merged.tasks = tuple(
+      dataclasses.replace(task, eval_sets=(0,)) for task in merged.tasks)
+  merged.eval_sets = (everything,)
+  return merged
+
+
+def rescore(program: program_lib.Program, stream: Any, trained: str,
+            folder: str) -> Results:
+  """Scores the last state of a run on all sets of a stream.
+
+  Args:
+    program: whose state has the structure of the run's.
+    stream: of the tasks that are reported.
+    trained: workdir of the run.
+    folder: results.json goes there.
+
+  Returns:
+    Results with nothing but the row of the last task.
+
+  Raises:
+    ValueError: there is no checkpoint in `trained`.
+  """
+  frozen, state = program.start()
+  with workdir_lib.open_checkpoints(trained) as checkpoints:
+    restored = checkpoints.restore_latest(state)
+  if restored is None:
+    raise ValueError(f'{trained} has no checkpoint to score; train it first')
+  evaluator = evaluate.Evaluator(program, stream)
+  last = stream.tasks[-1]
+  scores = evaluator(parallel.replicate(restored[1]),
+                     parallel.replicate(frozen), last, compare=True)
+  results = Results(len(stream.tasks), [e.name for e in stream.eval_sets],
+                    evaluator.headline)
+  results.record(last.index, scores)
+  workdir_lib.save_results(
+      results, folder, program.config.to_json_best_effort(),
+      workdir_lib.provenance(program.config, stream))
+  return results
 
 
 def class_mean(program: program_lib.Program, stream: Any) -> Results:
   """Nearest class mean on L2-normalised class-token features.
 
   Means come from the training images of each task as it arrives, prepared as
-  for a test; after task t the classes seen so far compete.
+  for a test and each counted once; the classes seen so far compete.
   """
   features = _Features(program)
   results = Results(len(stream.tasks), [e.name for e in stream.eval_sets],
                     'per_sample')
-  tests = {}
-  means = np.full((stream.num_classes, features.width), np.nan)
+  tests, known = {}, np.zeros(0, np.int64)
+  sums = np.zeros((stream.num_classes, features.width))
+  counts = np.zeros((stream.num_classes, 1))
   for task in stream.tasks:
-    x, y = features(stream.clean_batches(task))
-    for column in np.flatnonzero(task.class_mask):
-      means[column] = _unit(x[y == column].mean(axis=0))
-    for index in task.eval_sets:
-      if index not in tests:
-        tests[index] = features(
-            stream.eval_batches(stream.eval_sets[index]))
+    if (new := _without(task, known)).num_examples:
+      x, y = features(stream.clean_batches(new))
+      np.add.at(sums, y, x)
+      np.add.at(counts, y, 1)
+      known = np.union1d(known, new.train_indices)
+    means = _unit(sums / np.maximum(counts, 1))
+    for index in set(task.eval_sets) - tests.keys():
+      tests[index] = features(stream.eval_batches(stream.eval_sets[index]))
     results.record(task.index, {
-        i: _score(*tests[i], means) for i in task.eval_sets})
+        i: _score(*tests[i], means, counts[:, 0] > 0) for i in task.eval_sets})
   return results
+
+
+def _without(task: Any, known: np.ndarray) -> Any:
+  """The task with those images only that are not among the rows `known`."""
+  rows = np.setdiff1d(task.train_indices, known)
+  return dataclasses.replace(task, train_indices=rows, num_examples=rows.size)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
   return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
 
-def _score(x: np.ndarray, y: np.ndarray, means: np.ndarray) -> Scores:
-  seen = ~np.isnan(means[:, 0])
-  logits = np.where(seen, x @ np.where(seen[:, None], means, 0).T, -np.inf)
+def _score(x: np.ndarray, y: np.ndarray, means: np.ndarray, seen: np.ndarray
+           ) -> Scores:
+  logits = np.where(seen, x @ means.T, -np.inf)
   right = int(np.sum(np.argmax(logits, axis=1) == y))
   return Scores(total=len(y), correct={'per_sample': right}, loss=np.nan)
 

@@ -25,6 +25,7 @@ import jax
 import numpy as np
 
 from models.prompts import base
+from train_lib import eval_step
 from train_lib import parallel
 from train_lib import steps
 from train_lib.results import Scores
@@ -46,7 +47,7 @@ class Evaluator:
     if model.prompt.query_needs:
       self._query = parallel.pmap(steps.make_query(model), devices=devices)
     self._step = parallel.pmap(
-        steps.make_eval_step(config, model),
+        eval_step.make_eval_step(config, model),
         in_axes=(0, 0, 0, 0, None, None, None), devices=devices)
     self._queries: dict[int, list[Any]] = {}
 
@@ -95,8 +96,9 @@ class Evaluator:
   def _scores(self, eval_set: Any, sums: list[Any], compare: bool) -> Scores:
     total = sum(int(s['total']) for s in sums)
     self._check_total(eval_set, total)
-    names = [name for name in sums[0]['correct']
-             if compare or name.startswith(self.headline.split('_task')[0])]
+    names = [name for name in sums[0]['correct'] if compare
+             or name.startswith((self.headline.split('_task')[0],
+                                 eval_step.TOP5))]
     counts = None
     if sums[0]['prompt_counts'] is not None:
       counts = np.sum([s['prompt_counts'] for s in sums], axis=0)
@@ -118,5 +120,5 @@ class Evaluator:
 
 def headline(config: Any, model: Any) -> str:
   """The selection that `avg_acc` and `accuracy_n` speak of."""
-  name = 'batch' if steps.votes_at_test(config, model) else 'per_sample'
+  name = 'batch' if eval_step.votes_at_test(config, model) else 'per_sample'
   return name + ('_task_inc' if config.continual.eval_task_inc else '')

@@ -27,6 +27,8 @@ The literature uses one word for several formulas, so each has an id of its own:
   learning_acc                each task right after it was learned
   F1 ... F5  BWT  BWT-pairs  BWT-LibC  FWT     see the functions
 
+topk@t of the literature is micro_acc@t of the selection `top5`.
+
 Every function of `accuracies` alone speaks of the end of the matrix it is
 given; `accuracies[:t + 1, :t + 1]` asks for the state after task t.  What
 cannot be computed (forgetting after one task, say) is NaN.
@@ -40,6 +42,8 @@ import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+VERSION = 1  # part of a protocol's fingerprint; raise it with any formula
 
 
 @flax.struct.dataclass
@@ -75,16 +79,24 @@ class _Deviation(clu_metrics.Metric):
     return jnp.sqrt(self.squares / self.count)
 
 
+def _right(logits: jax.Array, labels: jax.Array,
+           weight: jax.Array | None = None, **_) -> dict[str, jax.Array | None]:
+  """Which images are classified correctly; those of weight 0 do not count."""
+  return dict(values=(jnp.argmax(logits, axis=-1) == labels) * 1.0,
+              mask=None if weight is None else weight > 0)
+
+
 @flax.struct.dataclass
 class TrainMetrics(clu_metrics.Collection):
   """Training metrics under the original's names.
 
-  Model outputs: `logits` [B, C] (masked), `labels` [B] int32, and the scalars
-  `loss`, `learning_rate`, `l2_grads` (global norm before clipping).  `loss_std`
-  is the deviation between the losses of devices and steps.
+  Model outputs: `logits` [B, C] (masked), `labels` [B] int32, if wanted
+  `weight` [B], and the scalars `loss`, `learning_rate`, `l2_grads` (global norm
+  before clipping).  `loss_std` is the deviation between the losses of devices
+  and steps.
   """
 
-  train_accuracy: clu_metrics.Accuracy
+  train_accuracy: clu_metrics.Average.from_fun(_right)
   learning_rate: clu_metrics.LastValue.from_output('learning_rate')
   loss: clu_metrics.Average.from_output('loss')
   loss_std: _Deviation.from_output('loss')
@@ -187,6 +199,11 @@ _OF_TASKS: dict[str, Callable[[np.ndarray], float]] = {
     'BWT-pairs': backward_transfer_pairs,
     'BWT-LibC': functools.partial(backward_transfer_pairs, distance=2),
 }
+
+
+# Ids after the last task; those with @t are there for each task beside them.
+NAMES = ('last_acc', 'caa', 'best_acc', 'micro_last_acc', 'micro_caa',
+         'micro_best_acc', *_OF_TASKS, 'FWT')
 
 
 def all_metrics(accuracies: np.ndarray, totals: np.ndarray, *,

@@ -131,8 +131,9 @@ def learning_rate(step: jax.Array, steps_per_epoch: jax.Array, *,
     [] float32.
   """
   epoch = step / steps_per_epoch
-  progress = jnp.maximum(
-      0.0, (epoch - warmup_epochs) / (num_epochs - warmup_epochs))
+  # A phase may go on for more epochs than the schedule knows.
+  progress = jnp.clip(
+      (epoch - warmup_epochs) / (num_epochs - warmup_epochs), 0.0, 1.0)
   rate = base * {'constant': 1.0,
                  'cosine': 0.5 * (1.0 + jnp.cos(jnp.pi * progress)),
                  'linear': 1.0 - progress}[schedule]

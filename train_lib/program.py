@@ -26,9 +26,11 @@ from models import pretrained
 from models import vit
 from models.prompts import base
 from train_lib import optimizer as optimizer_lib
+from train_lib import regularization
+from train_lib import replay
 from train_lib import state as state_lib
 
-RANDOM = 'random'  # value of init_checkpoint that asks for random weights
+RANDOM = pretrained.RANDOM  # value of init_checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,17 +69,18 @@ def create(config: Any, num_classes: int) -> Program:
   """Builds the program and reads the checkpoint; compiles nothing.
 
   Raises:
-    FileNotFoundError, ValueError: the checkpoint is missing or does not fit.
+    FileNotFoundError, ValueError, OSError: the checkpoint is missing, cannot
+      be fetched or does not fit.
   """
   backbone = vit.create(config.model_name, image_size=config.input_size,
                         dtype=jnp.dtype(config.dtype))
   model, method = classifier.build(config, num_classes, backbone)
+  method = regularization.wrap(method, config, num_classes)
+  method = replay.wrap(method, config, num_classes)
   shapes = parameter_shapes(model, config.input_size)
   like = {k.removeprefix('backbone/'): v for k, v in shapes.items()
           if k.startswith('backbone/')}
-  weights = None
-  if config.init_checkpoint != RANDOM:
-    weights = pretrained.load(config.init_checkpoint, unflatten(like))
+  weights = pretrained.from_config(config, unflatten(like))
   optimizer = optimizer_lib.create(config, method.transform)
   return Program(config, model, method, optimizer, weights, shapes)
 
@@ -133,6 +136,8 @@ def plan(program: Program, stream: Any, workdir: str) -> str:
        'optimizer (activations not counted)'),
       ('results', workdir),
   ]
+  if store := replay.described(config):
+    rows.insert(-1, ('replay', store))
   return '\n'.join(f'  {name:<11}{text}' for name, text in rows)
 
 

@@ -60,7 +60,8 @@ def build(results, *, config_json: str,
                     in zip(results.eval_set_names, results.totals,
                            strict=True)],
       'tasks': [_task_entry(results, t) for t in range(results.num_tasks)],
-      'selections': {name: _selection_entry(results, name)
+      'selections': {name: _selection_entry(
+          results, name, config.get('eval_classes', 'all'))
                      for name in results.correct},
       'loss': results.loss,
       'prompt_counts': results.prompt_counts,
@@ -167,11 +168,11 @@ def _task_entry(results, task: int) -> dict[str, Any]:
   return entry
 
 
-def _selection_entry(results, name: str) -> dict[str, Any]:
+def _selection_entry(results, name: str, competing: str) -> dict[str, Any]:
   """Matrix and metrics of one selection."""
   counts = results.correct[name]
   own = name.endswith(TASK_INCREMENTAL)
-  return {'classes_competing': 'own task' if own else 'all',
+  return {'classes_competing': 'own task' if own else competing,
           'correct': np.where(counts < 0, None, counts),
           'accuracies': results.accuracies(name),
           'metrics': results.metrics(name)}

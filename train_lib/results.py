@@ -194,9 +194,9 @@ class Results:
     results.restore(report.arrays(loaded))
     return results
 
-  def table(self) -> str:
+  def table(self, headline_metrics: Sequence[str] = ()) -> str:
     """Scores per selection and per task, in percent, for the screen."""
-    return tables.run_table(self)
+    return tables.run_table(self, headline_metrics)
 
   def _check(self, index: int, score: Scores, *, like: Scores) -> None:
     """Raises ValueError on scores that contradict themselves or older ones."""

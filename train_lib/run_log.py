@@ -122,6 +122,23 @@ class RunLog:
     self._writer.close()
 
 
+def check_finite(metrics: dict[str, float], step: int, task: int,
+                 checkpoints: Any) -> None:
+  """Stops a run whose loss is no longer a number.
+
+  Raises:
+    FloatingPointError: names step, task and the last good checkpoint.
+  """
+  if np.isfinite(metrics['loss']):
+    return
+  checkpoints.wait()
+  last = checkpoints.latest_task
+  raise FloatingPointError(
+      f'loss is {metrics["loss"]} at step {step}, task {task}; the last good '
+      f'checkpoint is {"none" if last is None else f"that of task {last}"}; '
+      'lower config.learning_rate')
+
+
 def parameter_overview(program: Any) -> str:
   """Table of the leaves that train: name, shape and size."""
   _, trainable = program.split(program.shapes)

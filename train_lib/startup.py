@@ -23,8 +23,13 @@ from typing import Any
 import ml_collections
 
 from configs import base as defaults
+from configs import presets
+import input_pipeline
 from models import classifier
+from models import pretrained
 from models import vit
+from train_lib import controls
+from train_lib import metrics
 from train_lib import optimizer as optimizer_lib
 
 _CHOICES = {
@@ -51,11 +56,14 @@ _CHOICES = {
     'dtype': ('float32', 'bfloat16'),
     'model_name': tuple(vit.VARIANTS),
     'prompt_pool_param.embedding_key': ('cls', 'mean', 'max', 'mean_max'),
+    'prompt_pool_param.prefix_pairing': ('correct', 'port'),
     'prompt_pool_param.initializer': (
         'uniform', 'normal', 'uniform_symmetric', 'uniform_unit'),
     'prompt_pool_param.prompt_key_init': (
         'uniform', 'zero', 'normal', 'uniform_symmetric', 'uniform_unit'),
-    'comparisons': ('class_mean', 'frozen', 'finetune'),
+    'comparisons': controls.NAMES,
+    'headline_metrics': metrics.NAMES,
+    'preset': ('', *presets.PRESETS),
 }
 _POSITIVE = (
     'per_device_batch_size', 'num_epochs', 'input_size', 'resize_size',
@@ -75,6 +83,8 @@ def expand(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
   Raises:
     ValueError: an unknown key (names the nearest known one) or a wrong type.
+    FileNotFoundError, ValueError, OSError: input_range is 'weights' and the
+      weights cannot be fetched, read or told.
   """
   full = defaults.get_config()
   with full.ignore_type():
@@ -83,6 +93,12 @@ def expand(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     full.method = 'dualprompt' if full.use_g_prompt else 'l2p'
   if full.method == 'none':
     full.use_e_prompt = full.use_g_prompt = False
+  if full.dataset == 'core50' and 'scenario' not in config.get(
+      'continual', {}):  # its sessions are domains, in the original always
+    full.continual.scenario = 'domain'
+  if full.input_range == 'weights' and full.init_checkpoint and (
+      full.model_name in vit.VARIANTS):  # else `check` complains
+    full.input_range = pretrained.input_range(full)
   return ml_collections.FrozenConfigDict(full)
 
 
@@ -196,12 +212,12 @@ def check(config: ml_collections.FrozenConfigDict) -> None:
     raise ValueError(
         'config.init_checkpoint is not set: prompts need a pretrained ViT; '
         'give the path of an .npz, or random for random weights')
-  if config.gaussian_schedule:
-    raise ValueError('config.gaussian_schedule: the task-agnostic stream is '
-                     'not there yet; set it to False')
+  input_pipeline.check_stream(config)
+  input_pipeline.check_replay(config)
   if not config.use_cls_token:
     raise ValueError('config.use_cls_token must be True: a ViT without class '
                      'token is not supported')
+  controls.check(config)
   _check_prompts(config)
 
 

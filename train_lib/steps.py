@@ -61,7 +61,10 @@ class TaskInfo:
 
 
 def masked(logits: Array, class_mask: Array) -> Array:
-  """Logits [B, C] with all classes outside the mask at minus infinity."""
+  """Logits [B, C] with all classes outside the mask at minus infinity.
+
+  The mask is [C], or [B, C] for one of its own per image.
+  """
   return jnp.where(class_mask, logits, -jnp.inf)
 
 
@@ -84,32 +87,83 @@ def make_query(model: Any) -> Callable[..., base.Query]:
       state_lib.variables(frozen), images, method='query')
 
 
+def class_mask(config: Any, batch: Batch, task: TaskInfo) -> Array | None:
+  """Classes that the loss sees, [C] or [B, C]; None for all of them.
+
+  `train_mask` holds for new images; replayed ones see all classes or, with
+  `replay.masked`, those of the task that each came with.
+  """
+  if not config.continual.train_mask:
+    return None
+  if 'replayed' not in batch:
+    return task.class_mask
+  if config.replay.masked:
+    return batch['class_mask']
+  return task.class_mask | (batch['replayed'][:, None] > 0)
+
+
+def mean_loss(logits: Array, batch: Batch) -> Array:
+  """Cross-entropy of a device's batch; the mean over devices is the loss.
+
+  With `weight` in the batch it is sum(weight * loss) / sum(weight) over all
+  devices, so that it does not matter which device holds the padding.
+  """
+  losses = cross_entropy(logits, batch['label'])
+  if 'weight' not in batch:
+    return jnp.mean(losses)
+  weight = batch['weight']
+  total = jax.lax.pmean(jnp.sum(weight), AXIS)
+  # Padding is of no class; its loss may be infinite, and 0 * inf is NaN.
+  losses = jnp.where(weight > 0, losses, 0.0)
+  return jnp.sum(weight * losses) / jnp.maximum(total, 1e-6)
+
+
 def make_gradients(config: Any, model: Any, method: base.Method
                    ) -> Callable[..., Any]:
-  """-> `gradients(state, frozen, batch, task) -> (loss, logits, grads)`.
+  """-> `gradients(state, frozen, batch, task)`.
 
-  The loss is cross-entropy plus the method's weighted losses plus the L2
-  penalty; `logits` are those it saw (masked).  `grads` are averaged over all
-  devices and cover the trainable leaves or, with `grad_clip_scope = 'all'`,
-  every leaf of the prompted pass.
+  It returns (loss, logits, grads, memory).
+  The loss is cross-entropy plus the weighted losses of prompt and method plus
+  the L2 penalty; `logits` are those it saw (masked).  `grads` are averaged over
+  all devices and cover the trainable leaves or, with `grad_clip_scope = 'all'`,
+  every leaf of the prompted pass.  `memory` is the method's, after the step.
   """
   query_fn = make_query(model)
   penalty = optimizer_lib.penalty_weight(config)
   every_leaf = config.grad_clip_scope == 'all'
 
-  def loss_fn(params, rest, query, batch, task, rng):
+  def context(state, params, query, batch, task, logits):
+    """What `method.extra_losses` receives."""
+    def forward(trainable):
+      whole = state_lib.overlay(jax.lax.stop_gradient(params), trainable)
+      return model.apply(
+          state_lib.variables(whole), batch['image'], query, jnp.int32(-1),
+          train=False, mask=batch.get('mask')).logits
+
+    return base.LossContext(
+        params={path: params[path] for path in state.params},
+        memory=state.memory, logits=logits, batch=batch, task=task,
+        mask=batch.get('mask', jnp.ones(logits.shape[:1])), forward=forward)
+
+  def loss_fn(params, rest, state, query, batch, task, rng):
     params = state_lib.overlay(rest, params)
-    out = model.apply(state_lib.variables(params), batch['image'], query,
-                      task.index, train=True, rngs={'dropout': rng})
-    logits = out.logits
-    if config.continual.train_mask:
-      logits = masked(logits, task.class_mask)
-    loss = jnp.mean(cross_entropy(logits, batch['label']))
-    for name, value in out.selection.losses.items():
+    out = model.apply(
+        state_lib.variables(params), batch['image'], query, task.index,
+        train=True, mask=batch.get('mask'), rngs={'dropout': rng})
+    allowed, logits = class_mask(config, batch, task), out.logits
+    if allowed is not None:
+      logits = masked(logits, allowed)
+    loss = mean_loss(logits, batch)
+    seen = context(state, params, query, batch, task, out.logits)
+    losses = base.joined(out.selection.losses, method.extra_losses(seen))
+    for name, value in losses.items():
       loss += method.loss_weights[name] * value
     if penalty:
       loss += penalty * l2_penalty(params)
-    return loss, logits
+    memory = state.memory
+    if method.update_memory:
+      memory = method.update_memory(jax.lax.stop_gradient(seen))
+    return loss, (logits, memory)
 
   def gradients(state, frozen, batch, task):
     query = query_fn(frozen, batch['image'])
@@ -118,9 +172,9 @@ def make_gradients(config: Any, model: Any, method: base.Method
     params, rest = state.params, frozen
     if every_leaf:
       params, rest = state_lib.overlay(frozen, state.params), {}
-    (loss, logits), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-        params, rest, query, batch, task, rng)
-    return loss, logits, jax.lax.pmean(grads, AXIS)
+    (loss, (logits, memory)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+        params, rest, state, query, batch, task, rng)
+    return loss, logits, jax.lax.pmean(grads, AXIS), memory
 
   return gradients
 
@@ -134,8 +188,14 @@ def make_train_step(config: Any, model: Any, method: base.Method,
   `metrics` replaces the CLU collection, so that a machine without CLU can run
   the step (benchmarks/measure.py).
 
-  Shapes per device: batch `image` [B, s, s, 3] float32, `label` [B] int32.
-  Metrics are gathered over all devices.
+  Per device, a batch holds `image` [B, s, s, 3] float32 and `label` [B] int32.
+  Replay adds rows to them, and entries of float32 [B]:
+    mask: 0 for padding, which must not vote on prompts.
+    weight: of the row in the cross-entropy; 0 keeps it out.
+    replayed: 1 for images of the store, see `class_mask`.
+  and, with `replay.masked`, bool `class_mask` [B, C].
+  Whatever else is in the batch is for the method.  Metrics are gathered over
+  all devices.
   """
   if metrics is None:
     from train_lib import metrics as metrics_lib  # needs CLU
@@ -148,18 +208,18 @@ def make_train_step(config: Any, model: Any, method: base.Method,
   def train_step(state, frozen, batch, task):
     if config.weight_norm:
       state = state.replace(params=unit_head(state.params))
-    loss, logits, grads = gradients(state, frozen, batch, task)
+    loss, logits, grads, memory = gradients(state, frozen, batch, task)
     norm = optax.tree.norm(grads)
     rate = rate_fn(state.step + 1 - task.first_step, task.steps_per_epoch)
     updates, opt_state = optimizer.update(
         {path: grads[path] for path in state.params}, state.opt_state,
         state.params, grad_norm=norm, learning_rate=rate, memory=state.memory)
     state = state.replace(
-        step=state.step + 1, opt_state=opt_state,
+        step=state.step + 1, opt_state=opt_state, memory=memory,
         params=optax.apply_updates(state.params, updates))
     return state, metrics.gather_from_model_output(
         axis_name=AXIS, loss=loss, logits=logits, labels=batch['label'],
-        learning_rate=rate, l2_grads=norm)
+        learning_rate=rate, l2_grads=norm, weight=batch.get('weight'))
 
   return train_step
 
@@ -171,94 +231,3 @@ def unit_head(params: dict[str, Array]) -> dict[str, Array]:
   kernel = params['head/kernel']
   norm = jnp.linalg.norm(kernel, axis=0, keepdims=True)
   return {**params, 'head/kernel': kernel / (norm + 1e-10)}
-
-
-def make_eval_step(config: Any, model: Any) -> Callable[..., dict[str, Any]]:
-  """-> `eval_step(state, frozen, batch, query, task, competing, compare)`.
-
-  One pass gives every named score of one batch, summed over all devices.  The
-  headline selection is what `votes_at_test` says; when it is the batch vote
-  and `compare` is set, per-image selection is scored beside it, at the price
-  of a second prompted pass where it picks other prompts than the vote.
-
-  Args of the step:
-    batch: `image` [B, s, s, 3], `label` [B] and `mask` [B], 0 for padding.
-    query: cached query features of the batch.
-    task: of the evaluated classes; its mask gives the task-incremental score.
-    competing: [C] bool, classes that compete in the class-incremental score.
-    compare: [] bool.
-
-  Returns of the step:
-    total [] int32; correct {name: [] int32}; loss {name: [] float32 sum};
-    prompt_counts [M] int32 and indices [B, K] (this device's), or None.
-  """
-  votes = votes_at_test(config, model)
-
-  def run(params, batch, query, vote):
-    return model.apply(
-        state_lib.variables(params), batch['image'], query, jnp.int32(-1),
-        train=False, vote=vote, mask=batch['mask'])
-
-  def per_image_logits(params, batch, query, voted, compare):
-    own = model.apply(
-        state_lib.variables(params), batch['image'], query, jnp.int32(-1),
-        train=False, vote=False, method='select')[1].indices
-    differs = differ(voted.selection.indices, own, batch['mask'],
-                     ordered=model.prompt.order_matters)
-    return jax.lax.cond(differs & compare,
-                        lambda: run(params, batch, query, False).logits,
-                        lambda: voted.logits)
-
-  def eval_step(state, frozen, batch, query, task, competing, compare):
-    params = state_lib.overlay(frozen, state.params)
-    out = run(params, batch, query, votes)
-    logits = {'batch' if votes else 'per_sample': out.logits}
-    if votes:
-      logits['per_sample'] = per_image_logits(
-          params, batch, query, out, compare)
-    correct, loss = {}, {}
-    for name, value in logits.items():
-      for suffix, mask in (('', competing), ('_task_inc', task.class_mask)):
-        correct[name + suffix], loss[name + suffix] = score(
-            masked(value, mask), batch)
-    sums = dict(correct=correct, loss=loss,
-                total=jnp.sum(batch['mask'].astype(jnp.int32)),
-                prompt_counts=prompt_counts(out.selection, batch['mask']))
-    sums = jax.lax.psum(sums, AXIS)
-    return dict(sums, indices=out.selection.indices)
-
-  return eval_step
-
-
-def votes_at_test(config: Any, model: Any) -> bool:
-  """Whether the headline uses the batch's majority vote."""
-  return {'config': model.prompt.votes, 'per_sample': False,
-          'batch': model.prompt.has_pool}[config.eval_selection]
-
-
-def differ(voted: Array, own: Array, mask: Array, *, ordered: bool) -> Array:
-  """Whether any real image would pick other prompts [B, K] than the vote.
-
-  Tokens and prefixes carry no position, so order only counts where `ordered`.
-  """
-  if not ordered:
-    voted, own = jnp.sort(voted, axis=1), jnp.sort(own, axis=1)
-  return jnp.any((voted != own) & (mask[:, None] > 0))
-
-
-def score(logits: Array, batch: Batch) -> tuple[Array, Array]:
-  """Number of right images (int32) and summed loss of a padded batch."""
-  real = batch['mask'] > 0
-  right = (jnp.argmax(logits, axis=-1) == batch['label']) & real
-  loss = jnp.where(real, cross_entropy(logits, batch['label']), 0.0)
-  return jnp.sum(right.astype(jnp.int32)), jnp.sum(loss)
-
-
-def prompt_counts(selection: base.Selection, mask: Array) -> Array | None:
-  """How often each of the M prompts is used by real images: [M] int32."""
-  if selection.indices is None:
-    return None
-  used = jax.nn.one_hot(
-      selection.indices, selection.similarity.shape[1], dtype=jnp.int32)
-  real = (mask > 0).astype(jnp.int32)
-  return jnp.sum(used * real[:, None, None], axis=(0, 1))

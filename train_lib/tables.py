@@ -50,21 +50,27 @@ def comparison_table(summaries: Mapping[str, Mapping[str, float]],
   return format_table(['', *columns], rows)
 
 
-def run_table(results) -> str:
-  """Metrics per selection, then one line per task, of a `Results`."""
+def run_table(results, headline_metrics: Sequence[str] = ()) -> str:
+  """Metrics per selection, then one line per task, of a `Results`.
+
+  Args:
+    results: of a run, finished or not.
+    headline_metrics: ids that come first.
+  """
   if results.last_task < 0:
     return 'nothing has been evaluated yet'
+  columns = tuple(dict.fromkeys((*headline_metrics, *SELECTION_COLUMNS)))
   rows = []
   for name in results.correct:
     values = results.metrics(name)
     label = f'{name} *' if name == results.headline else name
-    rows.append([label, *(percent(values[c]) for c in SELECTION_COLUMNS)])
+    rows.append([label, *(percent(values[c]) for c in columns)])
   return '\n'.join([
       f'After task {results.last_task} of {results.num_tasks} (counted from '
       '0), percent.',
       'last_acc and F1 are the avg_acc and forgetting of the original; '
       '* is the headline.', '',
-      format_table(['selection', *SELECTION_COLUMNS], rows), '',
+      format_table(['selection', *columns], rows), '',
       _task_table(results)])
 
 

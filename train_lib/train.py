@@ -14,23 +14,28 @@
 """The story of a run: tasks in, accuracy matrix out."""
 
 import contextlib
-import pathlib
+import dataclasses
+import functools
 import time
 from typing import Any
 
 import jax
-import numpy as np
 
 import input_pipeline
+from models.prompts import base
+from train_lib import cadence
 from train_lib import checkpoint
 from train_lib import evaluate
 from train_lib import parallel
+from train_lib import probe as probe_lib
 from train_lib import program as program_lib
-from train_lib import report
+from train_lib import replay
 from train_lib import run_log
 from train_lib import state as state_lib
 from train_lib import steps
+from train_lib import workdir as workdir_lib
 from train_lib.results import Results
+from train_lib.results import Scores
 
 
 def prepare(config: Any) -> tuple[program_lib.Program, Any]:
@@ -66,149 +71,162 @@ def train_and_evaluate(program: program_lib.Program, stream: Any, workdir: str
     ValueError: `workdir` belongs to another config.
     FloatingPointError: a loss that is not finite.
   """
-  config = program.config
-  config_json = config.to_json_best_effort()
-  claim_workdir(workdir, config_json)
-  checkpoints = checkpoint.Checkpointer(
-      str(pathlib.Path(workdir).absolute() / 'checkpoints'), config_json)
+  config, config_json = program.config, program.config.to_json_best_effort()
+  stream = replay.wrap_stream(config, stream)
+  workdir_lib.claim(workdir, config_json)
   evaluator = evaluate.Evaluator(program, stream)
   results = Results(len(stream.tasks), [e.name for e in stream.eval_sets],
                     evaluator.headline)
+  save_results = functools.partial(
+      workdir_lib.save_results, results, workdir, config_json,
+      workdir_lib.provenance(config, stream))
 
-  frozen, state = program.start()
-  last_task = -1
-  if restored := checkpoints.restore_latest(state):
-    last_task, state, recorded = restored
-    results.restore(recorded)
-  origin = provenance(config, stream)
-  if results.finished:
-    checkpoints.close()
-    save_results(results, workdir, config_json, origin)
-    return results
-  frozen, state = parallel.replicate(frozen), parallel.replicate(state)
+  with contextlib.ExitStack() as closing:
+    checkpoints = closing.enter_context(workdir_lib.open_checkpoints(workdir))
+    frozen, state = program.start()
+    last_task = -1
+    if restored := checkpoints.restore_latest(state):
+      last_task, state, recorded = restored
+      results.restore(recorded)
+      stream.restore(recorded)
+    if results.finished:
+      save_results()
+      return results
 
-  train_step = parallel.pmap(
-      steps.make_train_step(config, program.model, program.method,
-                            program.optimizer,
-                            global_batch_size=stream.global_batch_size),
-      in_axes=(0, 0, 0, None), donate_argnums=0)
-  schedules = [stream.schedule(task) for task in stream.tasks]
-  step = sum(s.num_steps for s in schedules[:last_task + 1])
-  log = run_log.RunLog(
-      workdir, config, num_tasks=len(stream.tasks), first_step=step,
-      num_steps=sum(s.num_steps for s in schedules),
-      batch_size=stream.global_batch_size)
-
-  with contextlib.closing(checkpoints), contextlib.closing(log):
+    step = int(state.step)
+    log = closing.enter_context(open_log(program, stream, workdir, step))
+    run = start_run(program, stream, frozen, evaluator, log, checkpoints)
+    state = parallel.replicate(state)
     for task in stream.tasks[last_task + 1:]:
-      started, schedule = time.time(), schedules[task.index]
-      state = begin_task(program, state, task)
-      info = steps.TaskInfo.create(
-          task.index, task.class_mask, first_step=step,
-          steps_per_epoch=schedule.steps_per_epoch)
-
-      for i, batch in enumerate(parallel.prefetch(stream.batches(task))):
-        state, metrics = train_step(state, frozen, batch, info)
-        log.train_step(metrics, task=task.index, step=i,
-                       steps_per_epoch=schedule.steps_per_epoch)
-        step += 1
-        if (i + 1) % schedule.steps_per_epoch == 0:
-          check_finite(log.flush_train(step, task=task.index), step, task.index,
-                       checkpoints)
-        if i + 1 < schedule.num_steps and evaluation_due(
-            config, i + 1, schedule.steps_per_epoch):
-          scores = evaluator(state, frozen, task, compare=False)
-          log.evaluation(step, scores, evaluator.headline)
-
-      trained = time.time() - started
-      state = end_task(program, state, task)
-      scores = {}
-      if not config.eval_last_only or task is stream.tasks[-1]:
-        scores = evaluator(state, frozen, task, compare=True)
-        log.evaluation(step, scores, evaluator.headline)
+      started, first_step = time.time(), step
+      state, step = train_task(run, state, task, step)
+      stream.end_task(task)
+      seconds = time.time() - started
+      scores = score_task(run, state, task, step)
       results.record(
-          task.index, scores, seconds=trained, images_per_second=(
-              schedule.num_steps * stream.global_batch_size / trained))
+          task.index, scores, seconds=seconds, images_per_second=(
+              (step - first_step) * stream.global_batch_size / seconds))
       if scores:
         log.task_end(step, results, task.index)
-      checkpoints.save(
-          task.index, parallel.unreplicate(state), results.arrays())
-      save_results(results, workdir, config_json, origin)
+      if cadence.saved_after(stream, task):
+        checkpoints.save(task.index, parallel.unreplicate(state),
+                         {**results.arrays(), **stream.arrays()})
+        save_results()
   return results
 
 
-def save_results(results: Results, workdir: str, config_json: str,
-                 origin: dict[str, Any]) -> None:
-  """Writes results.json and results.csv, from the first host."""
-  if jax.process_index() == 0:
-    results.save(workdir, config_json=config_json, extra=origin)
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What all tasks of a run share.
 
-
-def claim_workdir(workdir: str, config_json: str) -> None:
-  """Writes config.json, unless the folder already belongs to another run.
-
-  Raises:
-    ValueError: the folder holds another config; lists what differs.
+  Attributes:
+    program, stream: from `prepare`.
+    frozen: replicated.
+    train_step: compiled once.
+    evaluator: scores evaluation sets.
+    probe: what hooks may ask of the model; `probe.at(task)` is for a task.
+    log, checkpoints: where metrics and finished tasks go.
   """
-  path = pathlib.Path(workdir) / 'config.json'
-  if path.exists():
-    differences = checkpoint.config_differences(path.read_text(), config_json)
-    if differences:
-      raise ValueError(f'workdir {workdir} belongs to another config '
-                       f'(there -> now): {"; ".join(differences)}; '
-                       'choose another workdir')
-  if jax.process_index() == 0:
-    report.write_atomic(path, config_json)
+
+  program: program_lib.Program
+  stream: Any
+  frozen: Any
+  train_step: Any
+  evaluator: evaluate.Evaluator
+  probe: probe_lib.Probe
+  log: run_log.RunLog
+  checkpoints: checkpoint.Checkpointer
 
 
-def begin_task(program: program_lib.Program, state: Any, task: Any) -> Any:
+def start_run(program: program_lib.Program, stream: Any, frozen: Any,
+              evaluator: evaluate.Evaluator, log: run_log.RunLog,
+              checkpoints: checkpoint.Checkpointer) -> Run:
+  """Puts the frozen parameters on the devices and makes the train step."""
+  frozen = parallel.replicate(frozen)
+  train_step = parallel.pmap(
+      steps.make_train_step(program.config, program.model, program.method,
+                            program.optimizer,
+                            global_batch_size=stream.global_batch_size),
+      in_axes=(0, 0, 0, None), donate_argnums=0)
+  return Run(program, stream, frozen, train_step, evaluator,
+             probe_lib.Probe(program, stream, frozen), log, checkpoints)
+
+
+def train_task(run: Run, state: Any, task: Any, step: int) -> tuple[Any, int]:
+  """One task: the method's hook, its phases, its hook.
+
+  Args:
+    run: of all tasks.
+    state: replicated; is given up.
+    task: of the stream.
+    step: steps made so far in the whole run.
+
+  Returns:
+    The state after the task and the steps made by then.
+  """
+  program, probe = run.program, run.probe.at(task)
+  state = begin_task(program, state, task, probe)
+  for phase in program.method.phases(run.stream, task):
+    schedule = phase.schedule
+    info = steps.TaskInfo.create(
+        task.index, task.class_mask, first_step=step,
+        steps_per_epoch=schedule.steps_per_epoch)
+    for i, batch in enumerate(parallel.prefetch(phase.batches()), start=1):
+      state, metrics = run.train_step(state, run.frozen, batch, info)
+      run.log.train_step(metrics, task=task.index, step=i - 1,
+                         steps_per_epoch=schedule.steps_per_epoch)
+      step += 1
+      if i % schedule.steps_per_epoch == 0:
+        run_log.check_finite(run.log.flush_train(step, task=task.index), step,
+                             task.index, run.checkpoints)
+      if task.eval_sets and i < schedule.num_steps and cadence.evaluation_due(
+          program.config, i, schedule.steps_per_epoch):
+        scores = run.evaluator(state, run.frozen, task, compare=False)
+        run.log.evaluation(step, scores, run.evaluator.headline)
+  return end_task(program, state, task, probe), step
+
+
+def score_task(run: Run, state: Any, task: Any, step: int
+               ) -> dict[int, Scores]:
+  """Scores of a task that is done, by set; none where none are due."""
+  if not cadence.evaluated_after(run.program.config, run.stream, task):
+    return {}
+  scores = run.evaluator(state, run.frozen, task, compare=True)
+  run.log.evaluation(step, scores, run.evaluator.headline)
+  return scores
+
+
+def begin_task(program: program_lib.Program, state: Any, task: Any,
+               probe: probe_lib.Probe) -> Any:
   """New optimizer, then the method's hook; replicated state in and out."""
-  state = parallel.unreplicate(state)
-  if program.config.reinit_optimizer and task.index > 0:
-    state = state_lib.with_new_optimizer(state, program.optimizer)
-  state = program.method.begin_task(state, task.index, None)
-  return parallel.replicate(state)
-
-
-def end_task(program: program_lib.Program, state: Any, task: Any) -> Any:
-  """The method's hook after a task; replicated state in and out."""
-  before = parallel.unreplicate(state)
-  after = program.method.end_task(before, task.index, None)
+  renew = program.config.reinit_optimizer and task.index > 0
+  hook = program.method.begin_task
+  if not renew and hook is base.keep_state:
+    return state
+  before = after = parallel.unreplicate(state)
+  if renew:
+    after = state_lib.with_new_optimizer(before, program.optimizer)
+  after = hook(after, task.index, probe)
   return state if after is before else parallel.replicate(after)
 
 
-def evaluation_due(config: Any, step: int, steps_per_epoch: int) -> bool:
-  """Whether to evaluate after `step` (from 1) of a task, its end aside."""
-  if config.eval_last_only:
-    return False
-  if config.eval_per_epochs > 0:
-    return step % (config.eval_per_epochs * steps_per_epoch) == 0
-  return config.eval_every_steps > 0 and step % config.eval_every_steps == 0
+def end_task(program: program_lib.Program, state: Any, task: Any,
+             probe: probe_lib.Probe) -> Any:
+  """The method's hook after a task; replicated state in and out."""
+  hook = program.method.end_task
+  if hook is base.keep_state:
+    return state
+  before = parallel.unreplicate(state)
+  after = hook(before, task.index, probe)
+  return state if after is before else parallel.replicate(after)
 
 
-def check_finite(metrics: dict[str, float], step: int, task: int,
-                 checkpoints: Any) -> None:
-  """Stops a run whose loss is no longer a number.
-
-  Raises:
-    FloatingPointError: names step, task and the last good checkpoint.
-  """
-  if np.isfinite(metrics['loss']):
-    return
-  checkpoints.wait()
-  last = checkpoints.latest_task
-  raise FloatingPointError(
-      f'loss is {metrics["loss"]} at step {step}, task {task}; the last good '
-      f'checkpoint is {"none" if last is None else f"that of task {last}"}; '
-      'lower config.learning_rate')
-
-
-def provenance(config: Any, stream: Any) -> dict[str, Any]:
-  """What numbers may only be compared with when it agrees."""
-  checksum = None
-  if config.init_checkpoint != program_lib.RANDOM:
-    checksum = report.file_sha256(config.init_checkpoint)
-  return dict(class_order=stream.class_order, class_names=stream.class_names,
-              weights_sha256=checksum, dataset=stream.dataset_name,
-              global_batch_size=stream.global_batch_size,
-              num_devices=jax.device_count())
+def open_log(program: program_lib.Program, stream: Any, workdir: str,
+             first_step: int) -> Any:
+  """Context that gives the `RunLog` of a run and closes it."""
+  num_steps = sum(phase.schedule.num_steps for task in stream.tasks
+                  for phase in program.method.phases(stream, task))
+  return contextlib.closing(run_log.RunLog(
+      workdir, program.config, num_tasks=len(stream.tasks),
+      num_steps=num_steps, first_step=first_step,
+      batch_size=stream.global_batch_size))

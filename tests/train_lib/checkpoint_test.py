@@ -11,9 +11,8 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Checkpoints: exact, whole or absent, and of this config only."""
+"""Checkpoints: exact, whole or absent."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -31,7 +30,6 @@ import pytest
 from train_lib import checkpoint
 from train_lib import results as results_lib
 
-CONFIG = json.dumps({'seed': 42, 'prompt': {'size': 10, 'layers': [0, 1]}})
 TX = optax.chain(optax.clip_by_global_norm(1.),
                  optax.inject_hyperparams(optax.adamw)(learning_rate=.1))
 
@@ -77,9 +75,8 @@ def _assert_same(a, b):
 def _make(tmp_path):
   opened = []
 
-  def make(config=CONFIG, **kwargs):
-    opened.append(checkpoint.Checkpointer(tmp_path / 'checkpoints', config,
-                                          **kwargs))
+  def make(**kwargs):
+    opened.append(checkpoint.Checkpointer(tmp_path / 'checkpoints', **kwargs))
     return opened[-1]
 
   yield make
@@ -163,35 +160,6 @@ def test_tasks_must_advance(make):
       checkpointer.save(task, _state(), {'x': np.zeros(1)})
 
 
-def test_another_config_is_refused_with_what_differs(make):
-  first = make()
-  first.save(0, _state(), {'x': np.zeros(1)})
-  first.close()
-  other = json.dumps({'prompt': {'size': 20, 'layers': [0, 1]}, 'lr': .1})
-  with pytest.raises(ValueError) as error:
-    make(other)
-  message = str(error.value)
-  assert '\n' not in message
-  assert 'checkpoints/0 belongs to another config' in message
-  assert message.endswith(
-      'lr: (absent) -> 0.1; prompt.size: 10 -> 20; seed: 42 -> (absent)')
-
-
-def test_order_of_config_keys_does_not_matter(make):
-  first = make()
-  first.save(0, _state(), {'x': np.zeros(1)})
-  first.close()
-  same = json.dumps({'prompt': {'layers': [0, 1], 'size': 10}, 'seed': 42})
-  assert make(same).restore_latest(_state())[0] == 0
-
-
-def test_config_differences_tell_types_apart():
-  assert checkpoint.config_differences('{"a": 1, "b": "x"}',
-                                       '{"a": true, "b": "x"}') == [
-                                           'a: 1 -> true']
-  assert checkpoint.config_differences('{"a": [1]}', '{"a": [1]}') == []
-
-
 def test_another_structure_is_refused(make):
   checkpointer = make()
   checkpointer.save(0, _state(), {'x': np.zeros(1)})
@@ -233,8 +201,7 @@ def test_killed_while_saving(make, tmp_path):
       import os, sys, threading
       import numpy as np
       from train_lib import checkpoint
-      c = checkpoint.Checkpointer({str(tmp_path / 'checkpoints')!r},
-                                  {CONFIG!r})
+      c = checkpoint.Checkpointer({str(tmp_path / 'checkpoints')!r})
       big = {{'w': np.arange(3e6)}}
       c.save(0, big, {{'x': np.zeros(1)}})
       c.wait()

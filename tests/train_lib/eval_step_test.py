@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 from tests import fakes
+from train_lib import eval_step
 from train_lib import parallel
 from train_lib import state as state_lib
-from train_lib import steps
 
 ONE = jax.devices()[:1]
 SELECTIONS = ('batch', 'per_sample', 'batch_task_inc', 'per_sample_task_inc')
@@ -32,8 +32,8 @@ SELECTIONS = ('batch', 'per_sample', 'batch_task_inc', 'per_sample_task_inc')
     ([[0, 1]], [[1, 0]], False, False), ([[0, 1]], [[0, 2]], False, True)])
 def test_when_a_vote_differs_from_own_choices(voted, own, ordered, differs):
   args = jnp.array(voted), jnp.array(own)
-  assert bool(steps.differ(*args, jnp.ones(1), ordered=ordered)) == differs
-  assert not steps.differ(*args, jnp.zeros(1), ordered=ordered)
+  assert bool(eval_step.differ(*args, jnp.ones(1), ordered=ordered)) == differs
+  assert not eval_step.differ(*args, jnp.zeros(1), ordered=ordered)
 
 
 @pytest.mark.parametrize('changes, votes', [
@@ -49,7 +49,7 @@ def test_when_a_vote_differs_from_own_choices(voted, own, ordered, differs):
 ])
 def test_who_votes_at_test_time(changes, votes):
   config = fakes.config(**changes)
-  assert steps.votes_at_test(config, fakes.tiny_model(config)[0]) == votes
+  assert eval_step.votes_at_test(config, fakes.tiny_model(config)[0]) == votes
 
 
 class Evaluation:
@@ -63,7 +63,7 @@ class Evaluation:
     self._query = jax.jit(
         lambda x: self.model.apply(self.params, x, method='query'))
     self._step = parallel.pmap(
-        steps.make_eval_step(self.config, self.model),
+        eval_step.make_eval_step(self.config, self.model),
         in_axes=(None, None, 0, 0, None, None, None), devices=ONE)
 
   def __call__(self, batch, *, classes=range(6), competing=range(6),
@@ -109,7 +109,8 @@ def test_per_sample_selection_is_scored_beside_the_vote(evaluation):
   # Labels that tell the two apart: what the per-image pass answers.
   batch['label'] = np.argmax(alone.logits, axis=1).astype(np.int32)
   sums = evaluation(batch)
-  assert set(sums['correct']) == set(sums['loss']) == set(SELECTIONS)
+  assert set(sums['loss']) == set(SELECTIONS)
+  assert set(sums['correct']) == {*SELECTIONS, 'top5'}
   assert sums['total'] == 16
   assert sums['correct']['per_sample'] == 16
   assert sums['correct']['batch'] == _right(voted.logits, batch['label']) < 16
@@ -158,3 +159,36 @@ def test_padding_is_never_counted_and_has_no_vote(evaluation):
   for vote, name in ((True, 'batch'), (False, 'per_sample')):
     logits = evaluation.logits(first, vote=vote).logits
     assert sums['correct'][name] == _right(logits, first['label'])
+
+
+def test_top_five_by_hand():
+  """Ranks 5 and 6 of six classes, a class that may not compete, padding."""
+  row = [6.0, 5.0, 4.0, 3.0, 2.0, 1.0]
+  logits = jnp.array([row, row, [-jnp.inf, *row[1:]], row])
+  batch = {'label': jnp.array([4, 5, 0, 0]),
+           'mask': jnp.array([1.0, 1.0, 1.0, 0.0])}
+  count = lambda n: int(eval_step.among_best(logits, batch, count=n))
+  assert (count(5), count(6), count(4)) == (1, 2, 0)
+
+
+def test_the_five_best_of_the_vote_are_scored(evaluation):
+  batch = _varied()
+  logits = np.asarray(evaluation.logits(batch, vote=True).logits)
+  ranked = np.argsort(logits, axis=1)  # of six classes, the worst one first
+  place = np.array([0, 1, 5, 0] * 4)
+  batch['label'] = ranked[range(16), place].astype(np.int32)
+  assert evaluation(batch)['correct']['top5'] == 8
+
+
+@pytest.mark.parametrize('choice, arguments', [
+    ('key', {'task_index'}), ('oracle', {'task_index', 'choice'}),
+    ('random', {'task_index', 'choice', 'image_keys'})])
+def test_only_the_oracle_is_told_the_task(choice, arguments):
+  config = fakes.config(prompt_choice=choice, **{
+      'prompt_pool_param.use_prompt_mask': True})
+  batch = {**fakes.batch(4), 'index': np.arange(4)}
+  found = eval_step.prompt_choice(config, batch, fakes.task_info(2))
+  assert set(found) == arguments
+  assert found['task_index'] == (2 if choice == 'oracle' else -1)
+  assert eval_step.votes_at_test(config, fakes.tiny_model(config)[0]) == (
+      choice == 'key')

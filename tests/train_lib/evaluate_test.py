@@ -100,7 +100,7 @@ def test_scores_equal_those_of_the_bare_model(setting, task):
 
 def test_without_comparison_only_the_headline_is_named(setting):
   score = setting(1, compare=False)[1]
-  assert set(score.correct) == {'batch', 'batch_task_inc'}
+  assert set(score.correct) == {'batch', 'batch_task_inc', 'top5'}
   full = setting(1)[1]
   assert {k: full.correct[k] for k in score.correct} == score.correct
   assert score.loss == full.loss

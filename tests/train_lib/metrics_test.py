@@ -60,6 +60,10 @@ def test_every_metric_by_hand():
     assert values[name] == pytest.approx(expected, abs=1e-12, nan_ok=True), name
 
 
+def test_names_are_the_ids_after_the_last_task():
+  assert set(metrics.NAMES) == {name for name in BY_HAND if '@' not in name}
+
+
 def test_no_two_metrics_share_a_value_here():
   # Otherwise a swapped pair of ids would go unnoticed above.
   final = {k: v for k, v in BY_HAND.items() if '@' not in k}

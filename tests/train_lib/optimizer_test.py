@@ -173,3 +173,11 @@ def test_rates_scale_with_the_global_batch():
   config = fakes.config(learning_rate=0.03, min_learning_rate=0.01)
   options = optimizer_lib.schedule_options(config, 128)
   assert (options['base'], options['minimum']) == pytest.approx((0.015, 0.005))
+
+
+@pytest.mark.parametrize('schedule', ['cosine', 'linear'])
+def test_rate_stays_at_its_end_in_a_phase_of_more_epochs(schedule):
+  rates = [float(optimizer_lib.learning_rate(
+      jnp.int32(step), jnp.int32(5), base=1.0, num_epochs=2, schedule=schedule,
+      minimum=0.1)) for step in (5, 10, 14, 20)]
+  assert rates == pytest.approx([0.5, 0.1, 0.1, 0.1])

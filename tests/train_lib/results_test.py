@@ -264,6 +264,21 @@ def test_tables_show_percent():
   assert fresh.table() == 'nothing has been evaluated yet'
 
 
+def test_headline_metrics_come_first_in_the_table():
+  header = _three_tasks().table(('BWT', 'last_acc', 'FWT')).splitlines()[3]
+  assert header.split() == [
+      'selection', 'BWT', 'last_acc', 'FWT', 'F2', 'F1', 'caa',
+      'micro_last_acc', 'learning_acc']
+
+
+def test_which_classes_competed_is_told(tmp_path):
+  results = _three_tasks()
+  for asked in ('all', 'seen'):
+    entry = results.report(config_json=json.dumps({'eval_classes': asked}))
+    assert {s['classes_competing'] for s in entry['selections'].values()} == {
+        asked}
+
+
 def test_table_of_a_single_evaluation_set():
   results = results_lib.Results(3, ('all',), headline='batch')
   results.record(0, {0: Scores(10, {'batch': 4}, 1.)})

@@ -187,7 +187,8 @@ NO_TOKENS = {'use_prefix_tune_for_e_prompt': True}
     ({'temperature': 0.0}, ('temperature', 'positive')),
     ({'input_size': 12, 'resize_size': 10}, ('input_size 12', '10')),
     ({'warmup_epochs': 2, 'num_epochs': 2}, ('warmup_epochs', '2 epochs')),
-    ({'gaussian_schedule': True}, ('gaussian_schedule',)),
+    ({'gaussian_mode': 'paper'}, ('gaussian_mode', 'gaussian_schedule=True')),
+    ({'continual.init_cls': 2}, ('init_cls', 'inc_cls')),
     ({'use_cls_token': False}, ('use_cls_token',)),
     ({'init_checkpoint': None}, ('init_checkpoint', '.npz', 'random')),
     ({'prompt_pool_param.top_k': 5}, ('top_k 5', 'pool_size 4')),
@@ -215,3 +216,43 @@ def test_what_cannot_run_is_refused(changes, words):
     {'input_size': 10, 'resize_size': 10}])
 def test_what_can_run_passes(changes):
   startup.check(fakes.config(**changes))
+
+
+def test_notes_name_every_key_that_changes_nothing():
+  config = _original_form()
+  assert startup.notes(config, startup.expand(config)) == [
+      'keys without effect here: checkpoint_every_steps, '
+      'continual.offline_eval, eval_pad_last_batch, log_loss_every_steps, '
+      'prompt_pool_param.mask_first_epoch, '
+      'prompt_pool_param.predefined_key_path, shuffle_buffer_size, trial']
+
+
+def test_a_config_of_our_own_needs_no_notes():
+  config = base.get_config()
+  assert startup.notes(config, startup.expand(config)) == []
+
+
+@pytest.mark.parametrize('e_prefix, g_layers, dropped', [
+    (False, (0, 2), '[2]'),  # E-tokens stand in layer 0 alone
+    (True, (0, 1), '[0, 1]'),  # no E-tokens at all
+    (False, (0,), None)])
+def test_dropped_g_tokens_are_told(e_prefix, g_layers, dropped):
+  config = base.get_config()
+  config.use_g_prompt = True
+  config.use_prefix_tune_for_g_prompt = False
+  config.use_prefix_tune_for_e_prompt = e_prefix
+  config.g_prompt_layer_idx = g_layers
+  lines = startup.notes(config, startup.expand(config))
+  assert len(lines) == (dropped is not None)
+  assert all(f'layers {dropped},' in line for line in lines)
+
+
+@pytest.mark.parametrize('dataset, typed, scenario', [
+    ('core50', None, 'domain'), ('core50', 'class', 'class'),
+    ('cifar100', None, 'class')])
+def test_core50_of_the_original_is_domain_incremental(dataset, typed, scenario):
+  config = _original_form()
+  config.dataset = dataset
+  if typed:
+    config.continual.scenario = typed
+  assert startup.expand(config).continual.scenario == scenario

@@ -1,0 +1,36 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""When a run evaluates and when it saves."""
+
+from typing import Any
+
+
+def evaluated_after(config: Any, stream: Any, task: Any) -> bool:
+  """Whether a task is followed by an evaluation."""
+  last = task.index == len(stream.tasks) - 1
+  return bool(task.eval_sets) and (last or not config.eval_last_only)
+
+
+def saved_after(stream: Any, task: Any) -> bool:
+  """Whether a checkpoint is due: not after each of 200 short episodes."""
+  return bool(task.eval_sets) or task.index == len(stream.tasks) - 1
+
+
+def evaluation_due(config: Any, step: int, steps_per_epoch: int) -> bool:
+  """Whether to evaluate after `step` (from 1) of a task, its end aside."""
+  if config.eval_last_only:
+    return False
+  if config.eval_per_epochs > 0:
+    return step % (config.eval_per_epochs * steps_per_epoch) == 0
+  return config.eval_every_steps > 0 and step % config.eval_every_steps == 0

@@ -1,0 +1,155 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The compiled evaluation step: named scores of one padded batch.
+
+Like the train step a pure function of arrays, compiled once for all tasks and
+run per device inside a pmap over `parallel.AXIS`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from models.prompts import base
+from models.prompts import matching
+from train_lib import state as state_lib
+from train_lib.parallel import AXIS
+from train_lib.steps import Batch
+from train_lib.steps import cross_entropy
+from train_lib.steps import masked
+
+Array = jax.Array
+TOP5 = 'top5'
+
+
+def make_eval_step(config: Any, model: Any) -> Callable[..., dict[str, Any]]:
+  """-> `eval_step(state, frozen, batch, query, task, competing, compare)`.
+
+  One pass gives every named score of one batch, summed over all devices.  The
+  headline selection is what `votes_at_test` says; when it is the batch vote
+  and `compare` is set, per-image selection is scored beside it, at the price
+  of a second prompted pass where it picks other prompts than the vote.  `top5`
+  counts an image as right whose class is among the five best of the headline
+  selection, all of `competing` considered.
+
+  Args of the step:
+    batch: `image` [B, s, s, 3], `label` [B], `mask` [B], 0 for padding, and
+      `index` [B], the image's place in its set (for random prompts).
+    query: cached query features of the batch.
+    task: of the evaluated classes; its mask gives the task-incremental score.
+    competing: [C] bool, classes that compete in the class-incremental score.
+    compare: [] bool.
+
+  Returns of the step:
+    total [] int32; correct {name: [] int32}; loss {name: [] float32 sum};
+    prompt_counts [M] int32 and indices [B, K] (this device's), or None.
+  """
+  votes = votes_at_test(config, model)
+
+  def run(params, batch, query, task, vote):
+    return model.apply(
+        state_lib.variables(params), batch['image'], query,
+        **prompt_choice(config, batch, task), train=False, vote=vote,
+        mask=batch['mask'])
+
+  def per_image_logits(params, batch, query, voted, compare):
+    own = model.apply(
+        state_lib.variables(params), batch['image'], query, jnp.int32(-1),
+        train=False, vote=False, method='select')[1].indices
+    differs = differ(voted.selection.indices, own, batch['mask'],
+                     ordered=model.prompt.order_matters)
+    return jax.lax.cond(differs & compare,
+                        lambda: run(params, batch, query, None, False).logits,
+                        lambda: voted.logits)
+
+  def eval_step(state, frozen, batch, query, task, competing, compare):
+    params = state_lib.overlay(frozen, state.params)
+    out = run(params, batch, query, task, votes)
+    logits = {'batch' if votes else 'per_sample': out.logits}
+    if votes:
+      logits['per_sample'] = per_image_logits(
+          params, batch, query, out, compare)
+    correct, loss = {}, {}
+    for name, value in logits.items():
+      for suffix, mask in (('', competing), ('_task_inc', task.class_mask)):
+        correct[name + suffix], loss[name + suffix] = score(
+            masked(value, mask), batch)
+    correct[TOP5] = among_best(masked(out.logits, competing), batch, count=5)
+    sums = dict(correct=correct, loss=loss,
+                total=jnp.sum(batch['mask'].astype(jnp.int32)),
+                prompt_counts=prompt_counts(out.selection, batch['mask']))
+    sums = jax.lax.psum(sums, AXIS)
+    return dict(sums, indices=out.selection.indices)
+
+  return eval_step
+
+
+def prompt_choice(config: Any, batch: Batch, task: Any) -> dict[str, Any]:
+  """Arguments of the prompted pass that say who chooses the prompts.
+
+  At test time the task is not known, hence index -1; only the control `oracle`
+  is told it.
+  """
+  if config.prompt_choice == 'oracle':
+    return dict(task_index=task.index, choice='oracle')
+  if config.prompt_choice == 'random':
+    keys = matching.image_keys(config.seed, task.index, batch['index'])
+    return dict(task_index=jnp.int32(-1), choice='random', image_keys=keys)
+  return dict(task_index=jnp.int32(-1))
+
+
+def votes_at_test(config: Any, model: Any) -> bool:
+  """Whether the headline uses the batch's majority vote."""
+  if config.prompt_choice != 'key':
+    return False
+  return {'config': model.prompt.votes, 'per_sample': False,
+          'batch': model.prompt.has_pool}[config.eval_selection]
+
+
+def differ(voted: Array, own: Array, mask: Array, *, ordered: bool) -> Array:
+  """Whether any real image would pick other prompts [B, K] than the vote.
+
+  Tokens and prefixes carry no position, so order only counts where `ordered`.
+  """
+  if not ordered:
+    voted, own = jnp.sort(voted, axis=1), jnp.sort(own, axis=1)
+  return jnp.any((voted != own) & (mask[:, None] > 0))
+
+
+def score(logits: Array, batch: Batch) -> tuple[Array, Array]:
+  """Number of right images (int32) and summed loss of a padded batch."""
+  real = batch['mask'] > 0
+  right = (jnp.argmax(logits, axis=-1) == batch['label']) & real
+  loss = jnp.where(real, cross_entropy(logits, batch['label']), 0.0)
+  return jnp.sum(right.astype(jnp.int32)), jnp.sum(loss)
+
+
+def among_best(logits: Array, batch: Batch, *, count: int) -> Array:
+  """Number of images whose class is among the `count` best (int32)."""
+  own = jnp.take_along_axis(logits, batch['label'][:, None], axis=-1)
+  better = jnp.sum(logits > own, axis=-1)
+  right = (better < count) & jnp.isfinite(own[:, 0]) & (batch['mask'] > 0)
+  return jnp.sum(right.astype(jnp.int32))
+
+
+def prompt_counts(selection: base.Selection, mask: Array) -> Array | None:
+  """How often each of the M prompts is used by real images: [M] int32."""
+  if selection.indices is None:
+    return None
+  used = jax.nn.one_hot(
+      selection.indices, selection.similarity.shape[1], dtype=jnp.int32)
+  real = (mask > 0).astype(jnp.int32)
+  return jnp.sum(used * real[:, None, None], axis=(0, 1))

@@ -1,0 +1,172 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What hooks may ask of the model between tasks.
+
+  probe = Probe(program, stream, frozen)              # once a run
+  state = method.end_task(state, task.index, probe.at(task))
+  squares = probe.squared_gradients(state)            # in the hook
+
+Nothing is computed or compiled before a hook asks, so methods without questions
+pay nothing.  All hosts ask alike, and each question is compiled once a run.
+"""
+
+from collections.abc import Callable
+import copy
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from train_lib import parallel
+from train_lib import state as state_lib
+from train_lib import steps
+
+# Values that the gradients of the images treated at once may take together.
+_MAX_VALUES = 2**27
+
+
+class Probe:
+  """Asks the model about the training images of a task.
+
+  Attributes:
+    program, stream: of the run.
+    frozen: replicated frozen parameters.
+    task: of the stream, the one that begins or ends; None before `at`.
+    devices: None for all.
+  """
+
+  def __init__(self, program: Any, stream: Any, frozen: Any,
+               devices: parallel.Devices = None):
+    self.program, self.stream, self.frozen = program, stream, frozen
+    self.task: Any = None
+    self.devices = devices
+    self._compiled: dict[str, Callable[..., Any]] = {}
+
+  def at(self, task: Any) -> 'Probe':
+    """The probe of a task; what is compiled is shared."""
+    other = copy.copy(self)
+    other.task = task
+    return other
+
+  def squared_gradients(self, state: state_lib.TrainState
+                        ) -> dict[str, np.ndarray]:
+    """Diagonal of the empirical Fisher information of the task.
+
+    F_i = mean over the task's training images of (d log p(y | x) / d theta_i)^2
+    with the square taken image by image and y the true label: equation 3 of
+    Kirkpatrick et al., Overcoming catastrophic forgetting in neural networks
+    (PNAS 2017), with labels of the data where theirs are drawn from the model,
+    as most public code has it.  p is the softmax over the classes that the
+    training loss sees.  Images are prepared as for a test; each chooses its
+    prompts as in training, but without a vote, so that batches do not matter.
+
+    Args:
+      state: unreplicated, at the parameters in question.
+
+    Returns:
+      `{path: array of the leaf's shape}`, alike on all hosts.
+    """
+    total = jax.tree.map(np.zeros_like, dict(state.params))
+    add = self._pmap('squares', lambda: make_add_squares(
+        self.program.config, self.program.model), in_axes=(0, 0, 0, 0, None))
+    total = self._sum_over_images(
+        add, (total, np.zeros((), np.float32)), dict(state.params))
+    return {path: leaf / total[1] for path, leaf in total[0].items()}
+
+  def _sum_over_images(self, add: Callable[..., Any], zero: Any, params: Any
+                       ) -> Any:
+    """`add(total, params, frozen, batch, info)` over the task's images.
+
+    Args:
+      add: pmapped; each device has a total of its own.
+      zero: total before the first batch, on the host.
+      params: trainable leaves on the host.
+
+    Returns:
+      Total over all batches, devices and hosts, on the host.
+    """
+    task = self.task
+    info = steps.TaskInfo.create(
+        task.index, task.class_mask, first_step=0, steps_per_epoch=1)
+    params = parallel.replicate(params, self.devices)
+    total = parallel.replicate(zero, self.devices)
+    batches = self.stream.clean_batches(task)
+    for batch in parallel.prefetch(batches, self.devices):
+      total = add(total, params, self.frozen, batch, info)
+      jax.block_until_ready(total)  # no more than two batches wait
+    merge = self._pmap('merge', lambda: (
+        lambda tree: jax.lax.psum(tree, parallel.AXIS)), in_axes=0)
+    return parallel.unreplicate(merge(total))
+
+  def _pmap(self, name: str, make: Callable[[], Callable[..., Any]], *,
+            in_axes: Any) -> Callable[..., Any]:
+    """The compiled function of that name, made when it is first needed."""
+    if name not in self._compiled:
+      self._compiled[name] = parallel.pmap(
+          make(), in_axes=in_axes, devices=self.devices)
+    return self._compiled[name]
+
+
+def make_add_squares(config: Any, model: Any) -> Callable[..., Any]:
+  """-> `add(total, params, frozen, batch, task)` for `squared_gradients`.
+
+  `total` is ({path: sum of squares}, number of images); of one device.
+  """
+  query_fn = steps.make_query(model)
+
+  def log_likelihood(params, frozen, image, label, query, task):
+    whole = state_lib.overlay(frozen, params)
+    one = lambda tree: jax.tree.map(lambda x: x[None], tree)
+    logits = model.apply(
+        state_lib.variables(whole), one(image), one(query), task.index,
+        train=True, vote=False, rngs={'dropout': jax.random.key(config.seed)}
+    ).logits
+    allowed = steps.class_mask(config, {}, task)
+    if allowed is not None:
+      logits = steps.masked(logits, allowed)
+    return -steps.cross_entropy(logits, one(label))[0]
+
+  def add(total, params, frozen, batch, task):
+    query = query_fn(frozen, batch['image'])
+
+    def squares(rows):
+      image, label, mask, query = rows
+      grads = jax.grad(log_likelihood)(
+          params, frozen, image, label, query, task)
+      return jax.tree.map(lambda g: mask * jnp.square(g), grads)
+
+    def add_rows(sums, rows):
+      found = jax.vmap(squares)(rows)
+      return jax.tree.map(lambda s, f: s + jnp.sum(f, axis=0), sums, found), 0
+
+    size = rows_at_once(batch['label'].shape[0], params)
+    rows = jax.tree.map(
+        lambda x: x.reshape(-1, size, *x.shape[1:]),
+        (batch['image'], batch['label'], batch['mask'], query))
+    sums, _ = jax.lax.scan(add_rows, total[0], rows)
+    return sums, total[1] + jnp.sum(batch['mask'])
+
+  return add
+
+
+def rows_at_once(batch_size: int, params: Any) -> int:
+  """Largest divisor of the batch whose images' gradients fit together.
+
+  Each image has gradients of its own, so a whole ViT-B is done one by one.
+  """
+  num_values = sum(np.size(leaf) for leaf in jax.tree.leaves(params))
+  return max(size for size in range(1, batch_size + 1)
+             if batch_size % size == 0 and (
+                 size == 1 or size * num_values <= _MAX_VALUES))

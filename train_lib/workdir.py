@@ -1,0 +1,85 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What a run leaves in its workdir beside checkpoints and events.
+
+config.json says whose the folder is, results.json and results.csv what came
+out.  All are written by the first host.
+"""
+
+import contextlib
+import pathlib
+from typing import Any
+
+import jax
+
+from models import pretrained
+from train_lib import checkpoint
+from train_lib import fingerprint
+from train_lib import program as program_lib
+from train_lib import report
+from train_lib.results import Results
+
+CHECKPOINTS = 'checkpoints'
+
+
+def claim(workdir: str, config_json: str) -> None:
+  """Makes the folder that of this config; the one place that looks.
+
+  Raises:
+    ValueError: it belongs to another config (lists what differs), or holds
+      checkpoints of nobody knows whom.
+  """
+  path = pathlib.Path(workdir) / 'config.json'
+  # In this order: another host may claim the folder at this very moment.
+  trained = (path.parent / CHECKPOINTS).exists()
+  if path.exists():
+    differences = checkpoint.config_differences(path.read_text(), config_json)
+    if differences:
+      raise ValueError(f'workdir {workdir} belongs to another config '
+                       f'(there -> now): {"; ".join(differences)}; '
+                       'choose another workdir')
+  elif trained:
+    raise ValueError(f'workdir {workdir} holds checkpoints but no config.json '
+                     'that says of which run; choose another workdir')
+  if jax.process_index() == 0:
+    report.write_atomic(path, config_json)
+
+
+def open_checkpoints(workdir: str) -> Any:
+  """Context that gives the `Checkpointer` of a workdir and closes it."""
+  folder = pathlib.Path(workdir).absolute() / CHECKPOINTS
+  return contextlib.closing(checkpoint.Checkpointer(folder))
+
+
+def save_results(results: Results, workdir: str, config_json: str,
+                 origin: dict[str, Any]) -> None:
+  """Writes results.json and results.csv; `origin` is from `provenance`."""
+  if jax.process_index() == 0:
+    results.save(workdir, config_json=config_json, extra=origin)
+
+
+def provenance(config: Any, stream: Any) -> dict[str, Any]:
+  """What numbers may only be compared with when it agrees."""
+  checksum = None
+  if config.init_checkpoint != program_lib.RANDOM:
+    checksum = report.file_sha256(pretrained.local_path(config))
+  origin = dict(class_order=stream.class_order,
+                class_names=stream.class_names,
+                weights_sha256=checksum, dataset=stream.dataset_name,
+                global_batch_size=stream.global_batch_size,
+                num_devices=jax.device_count())
+  protocol = fingerprint.settings(
+      config, {**origin, **fingerprint.cut(config, stream)})
+  return {**origin, 'fingerprint': fingerprint.digest(protocol),
+          'protocol': protocol}
