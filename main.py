@@ -19,6 +19,7 @@
 
 import os
 import pathlib
+import re
 import sys
 from typing import NoReturn
 
@@ -56,6 +57,7 @@ def join_hosts() -> None:
 
 def run() -> None:
   """Everything between the flags and the results."""
+  from configs import presets
   from train_lib import comparisons
   from train_lib import program as program_lib
   from train_lib import run_log
@@ -66,7 +68,9 @@ def run() -> None:
   join_hosts()
   config, workdir = startup.expand(_CONFIG.value), _WORKDIR.value
   startup.check(config)
-  for line in startup.notes(_CONFIG.value, config):
+  typed = config_flags.get_override_values(flags.FLAGS['my_config'])
+  for line in (*startup.notes(_CONFIG.value, config),
+               *presets.notes(config, typed)):
     print('note:', line)
   program, stream = train.prepare(config)
   print(program_lib.plan(program, stream, workdir), flush=True)
@@ -75,7 +79,7 @@ def run() -> None:
     return
   pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
   results = train.train_and_evaluate(program, stream, workdir)
-  print(results.table())
+  print(results.table(config.headline_metrics))
   if config.comparisons:
     print(comparisons.run(program, stream, workdir, results))
 
@@ -88,12 +92,21 @@ def fail(error: Exception) -> NoReturn:
 
 def parse_flags(argv: list[str]) -> list[str]:
   """Parses the flags and loads the recipe."""
-  try:
+  if '--debug' in argv:
     return app.parse_flags_with_usage(argv)
+  try:
+    return flags.FLAGS(argv)
   except Exception as error:  # pylint: disable=broad-except
-    if '--debug' in argv:  # a recipe is code and may raise anything
-      raise
-    fail(error)
+    fail(ValueError(reason(error)))  # a recipe is code and may raise anything
+
+
+def reason(error: Exception) -> str:
+  """What went wrong; of a recipe's traceback the last line."""
+  last = (str(error).strip() or type(error).__name__).splitlines()[-1]
+  if 'get_config() takes 0 positional arguments' in last:
+    return ('this recipe takes no preset: leave out the colon in --my_config '
+            'and what follows it')
+  return re.sub(r'^\w*(Error|Exception): ', '', last)
 
 
 def main(argv: list[str]) -> None:

@@ -38,7 +38,7 @@ UNREAD = {
     'save_last_ckpt_only': 'the newest checkpoints are kept',
     'save_prompts': 'prompts are in every checkpoint',
     'shuffle_buffer_size': 'the order is an exact permutation',
-    'split_core50': 'never read before CORe50 itself is there',
+    'split_core50': 'CORe50 is always split by session',
     'task_specific_cls_token': 'never read by the original either',
     'trial': 'never read by the original either',
     'use_prompt': 'see use_e_prompt and use_g_prompt',
@@ -122,7 +122,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.replay.capacity = 0  # images in the store; 0: no replay
   config.replay.policy = 'class_balanced'  # or reservoir
   config.replay.batch_size = 0  # per device and step; 0: per_device_batch_size
-  config.replay.masked = False  # class mask for replayed images, too
+  config.replay.masked = False  # replayed images see their own task's classes
   config.replay.review_epochs = 0  # over the store alone, after each task
   config.replay.label_weight = 1.0  # of cross-entropy on replayed images
   config.replay.dark_weight = 0.0  # of the distance to stored logits (DER++)
@@ -153,6 +153,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.prompt_pool_param.prompt_key_init = 'uniform'  # or zero, and as above
   config.prompt_pool_param.embedding_key = 'cls'  # or mean, max, mean_max
   config.prompt_pool_param.use_prompt_mask = False  # train the task's own
+  config.prompt_pool_param.prefix_pairing = 'correct'  # or port: keys and
+  # values of a batch mixed up, as in the PyTorch ports
   config.prompt_pool_param.shared_prompt_pool = False  # hand prompts on
   config.prompt_pool_param.shared_prompt_key = False  # hand keys on
   config.prompt_pool_param.batchwise_prompt = True  # vote per device's batch

@@ -21,9 +21,10 @@ The original runs it on 8 devices (batch 192, learning rate 0.0225) and reports
 """
 
 from configs import base
+from configs import presets
 
 
-def get_config():
+def get_config(preset=''):
   """DualPrompt, google-research/l2p `cifar100_dualprompt`."""
   config = base.get_config()
   config.method = 'dualprompt'
@@ -41,4 +42,4 @@ def get_config():
   config.prompt_pool_param.top_k = 1
   config.prompt_pool_param.use_prompt_mask = True
   config.prompt_pool_param.shared_prompt_pool = True
-  return config
+  return presets.apply(config, preset)

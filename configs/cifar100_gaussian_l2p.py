@@ -15,12 +15,17 @@ r"""L2P on task-agnostic CIFAR-100 with a Gaussian schedule of 200 episodes.
 
   python main.py --my_config configs/cifar100_gaussian_l2p.py --workdir DIR \
     --my_config.init_checkpoint=ViT-B_16.npz
+
+As released: every episode trains 5 epochs on all images of its classes.  The
+paper describes a few batches per episode and reports 88.3 % in the end:
+`configs/cifar100_gaussian_l2p.py:paper`.
 """
 
 from configs import base
+from configs import presets
 
 
-def get_config():
+def get_config(preset=''):
   """L2P, google-research/l2p `cifar100_gaussian_l2p`."""
   config = base.get_config()
   config.method = 'l2p'
@@ -32,4 +37,4 @@ def get_config():
   config.prompt_pool_param.length = 5
   config.prompt_pool_param.top_k = 5
   config.pull_constraint_coeff = 0.1
-  return config
+  return presets.apply(config, preset)

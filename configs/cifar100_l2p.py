@@ -21,9 +21,10 @@ The original runs it on 8 devices (batch 128, learning rate 0.015) and reports
 """
 
 from configs import base
+from configs import presets
 
 
-def get_config():
+def get_config(preset=''):
   """L2P, google-research/l2p `cifar100_l2p`."""
   config = base.get_config()
   config.method = 'l2p'
@@ -31,4 +32,4 @@ def get_config():
   config.prompt_pool_param.pool_size = 10
   config.prompt_pool_param.length = 10
   config.prompt_pool_param.top_k = 4
-  return config
+  return presets.apply(config, preset)

@@ -24,11 +24,12 @@ and sequential fine-tuning.
 import pathlib
 
 from configs import base
+from configs import presets
 
 WEIGHTS = pathlib.Path(__file__).parents[1] / 'models/weights/letters_vit.npz'
 
 
-def get_config():
+def get_config(preset=''):
   """The offline default."""
   config = base.get_config()
   config.method = 'l2p'
@@ -51,4 +52,4 @@ def get_config():
   config.prompt_pool_param.use_prompt_mask = True
   config.prompt_pool_param.batchwise_prompt = False
   config.comparisons = ('class_mean', 'frozen', 'finetune')
-  return config
+  return presets.apply(config, preset)

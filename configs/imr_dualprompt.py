@@ -21,9 +21,10 @@ The original runs it on 8 devices (batch 192, learning rate 0.00375) and reports
 """
 
 from configs import cifar100_dualprompt
+from configs import presets
 
 
-def get_config():
+def get_config(preset=''):
   """DualPrompt, google-research/l2p `imr_dualprompt`."""
   config = cifar100_dualprompt.get_config()
   config.dataset = 'imagenet_r'
@@ -33,4 +34,4 @@ def get_config():
   config.eval_per_epochs = 10
   config.prompt_pool_param.length = 20
   config.prompt_pool_param.batchwise_prompt = False
-  return config
+  return presets.apply(config, preset)

@@ -84,6 +84,27 @@ def test_a_recipe_that_is_not_there_is_one_line(run_main, tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.parametrize('recipe, preset, words', [
+    ('configs/digits_l2p.py', 'torchport', ("'torchport'", 'torch_port, lib')),
+    ('configs/digits_dualprompt.py', 'jax_v1', ('jax_v1', 'no dualprompt')),
+    ('configs/base.py', 'coda', ('takes no preset',)),
+])
+def test_a_wrong_preset_is_one_line(
+    recipe, preset, words, run_main, repository, tmp_path):
+  complaint = _complaint(run_main(f'{repository / recipe}:{preset}'))
+  for word in words:
+    assert word in complaint
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_preset_is_laid_over_the_recipe_and_told(run_main, repository):
+  recipe = f'{repository / "configs/digits_l2p.py"}:paper'
+  done = run_main(recipe, '--my_config.num_epochs=1', '--dry_run',
+                  '--my_config.pull_constraint_coeff=0.25')
+  assert done.returncode == 0, done.stderr
+  assert 'note: preset paper but for pull_constraint_coeff' in done.stdout
+
+
 def test_debug_shows_the_traceback(recipe, run_main, tmp_path):
   done = run_main(recipe(method='l3p'), '--debug')
   assert done.returncode != 0
@@ -102,6 +123,10 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
                '42 test images', '5 a task', '15 in all', 'trainable',
                'frozen', str(tmp_path / 'run')):
     assert word in done.stdout, word
+  # The overview names each leaf that trains and no other.
+  for leaf in ('head/kernel', 'prompt/prompt_pool/key'):
+    assert leaf in done.stdout, leaf
+  assert 'backbone/' not in done.stdout
   after = {p for p in tmp_path.rglob('*') if '__pycache__' not in str(p)}
   assert after == set(before)
 

@@ -1,0 +1,40 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""L2P on handwritten digits that come and go: 40 episodes, no download.
+
+  python main.py --my_config configs/digits_gaussian_l2p.py --workdir DIR
+
+The small twin of `cifar100_gaussian_l2p`, in the reading of the paper: each
+episode is a few batches of the classes that a Gaussian schedule admits.
+
+scikit-learn's digits behind a tiny ViT pretrained on letters, as in
+`digits_l2p`.
+"""
+
+from configs import digits_l2p
+from configs import presets
+
+
+def get_config(preset=''):
+  """The offline default without task borders."""
+  config = digits_l2p.get_config()
+  config.gaussian_schedule = True
+  config.gaussian_mode = 'paper'
+  config.num_epochs = 1  # of a few batches
+  config.continual.num_tasks = 40
+  config.continual.num_classes_per_task = 10
+  config.reinit_optimizer = False
+  config.prompt_pool_param.use_prompt_mask = False  # there are no tasks
+  config.comparisons = ()
+  return presets.apply(config, preset)

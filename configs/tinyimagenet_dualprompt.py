@@ -1,0 +1,31 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+r"""DualPrompt on Split TinyImageNet, 10 tasks of 20 classes.
+
+  python main.py --my_config configs/tinyimagenet_dualprompt.py --workdir DIR \
+    --my_config.init_checkpoint=ViT-B_16.npz
+
+The labelled validation images are the test.
+"""
+
+from configs import cifar100_dualprompt
+from configs import presets
+
+
+def get_config(preset=''):
+  """`cifar100_dualprompt` on 200 classes."""
+  config = cifar100_dualprompt.get_config()
+  config.dataset = 'tinyimagenet'
+  config.continual.num_classes_per_task = 20
+  return presets.apply(config, preset)

@@ -1,0 +1,142 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+r"""One table of many runs: mean and sample standard deviation over seeds.
+
+  python -m train_lib.compare runs/l2p_0 runs/l2p_1 runs/dualprompt_0 \
+    --metrics last_acc,F1,F2 --markdown table.md
+
+Runs that differ in nothing but the seed share a row.  Runs whose protocols
+differ (see fingerprint.py) are refused, since their numbers must not share a
+column; `--mix` prints them with a column that tells the protocols apart.
+"""
+
+import argparse
+from collections.abc import Sequence
+import sys
+
+import numpy as np
+
+from train_lib import compare_files
+from train_lib import compare_runs
+from train_lib import fingerprint
+from train_lib import report
+from train_lib import tables
+
+
+def statistics(runs: Sequence[compare_runs.Run], metric: str
+               ) -> tuple[float, float]:
+  """Mean and sample standard deviation of a metric, NaN where undefined.
+
+  Raises:
+    ValueError: a metric that no run has.
+  """
+  missing = [run for run in runs if metric not in run.metrics]
+  if missing:
+    ids = [name for name in missing[0].metrics if '@' not in name]
+    raise ValueError(f'{missing[0].folder} has no metric {metric!r}, have '
+                     f'{", ".join(ids)} and avg_acc@T, micro_acc@T after task '
+                     'T (from 0)')
+  values = np.array([run.metrics[metric] for run in runs], np.float64)
+  return (float(values.mean()),
+          float(values.std(ddof=1)) if len(values) > 1 else np.nan)
+
+
+def build(runs: Sequence[compare_runs.Run], *, columns: Sequence[str] = (),
+          mix: bool = False) -> compare_files.Table:
+  """The table of finished runs.
+
+  Args:
+    runs: from `compare_runs.read`.
+    columns: metric ids; (): those that the runs ask for.
+    mix: whether protocols may differ.
+
+  Raises:
+    ValueError: see `compare_runs` and `statistics`.
+  """
+  compare_runs.settle_orders(runs)
+  if not mix:
+    compare_runs.check_protocols(runs)
+  columns = columns or tuple(dict.fromkeys(
+      name for run in runs for name in run.headline))
+  rows = [compare_files.Row(
+      name, [run.seed for run in members],
+      fingerprint.digest(members[0].protocol) if mix else '',
+      [statistics(members, column) for column in columns])
+          for name, members in compare_runs.group(runs).items()]
+  return compare_files.Table(tuple(columns), rows, mix)
+
+
+def run(arguments: argparse.Namespace) -> str:
+  """Reads, compares and writes; what the screen shows."""
+  runs = [compare_runs.read(folder, arguments.selection)
+          for folder in arguments.folders]
+  left_out = [f'left out, not finished: {run.folder}'
+              for run in runs if not run.finished]
+  finished = [run for run in runs if run.finished]
+  if not finished:
+    raise ValueError('none of the runs is finished: '
+                     + ', '.join(arguments.folders))
+  table = build(finished, mix=arguments.mix, columns=tuple(
+      name for name in arguments.metrics.split(',') if name))
+  for path, text in ((arguments.csv, table.csv),
+                     (arguments.markdown, table.markdown),
+                     (arguments.latex, table.latex)):
+    if path:
+      report.write_atomic(path, text())
+  header, rows = table.cells()
+  return '\n'.join([*left_out, tables.format_table(header, rows), '',
+                    *_footnotes(finished)])
+
+
+def _footnotes(runs: Sequence[compare_runs.Run]) -> list[str]:
+  """What varies with the seed, and how mixed protocols differ."""
+  orders = sorted({run.protocol['class_order'] for run in runs})
+  selections = sorted({run.protocol['selection'] for run in runs} - {'none'})
+  lines = ['Percent; mean ± sample standard deviation over seeds, which set '
+           'start values, data order and augmentation.',
+           f'Class order: {"; ".join(orders)}. Prompts chosen: '
+           f'{", ".join(selections) or "none"}.']
+  protocols = {fingerprint.digest(r.protocol): r.protocol for r in runs}
+  for name, protocol in protocols.items():
+    told = [f'{key} {value!r}' for key, value in protocol.items()
+            if any(p.get(key) != value for p in protocols.values())]
+    if told:
+      lines.append(f'Protocol {name}: {", ".join(told)}.')
+  return lines
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Exit status 0, or 1 after one line on stderr."""
+  parser = argparse.ArgumentParser(
+      prog='python -m train_lib.compare', description=__doc__,
+      formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('folders', nargs='+', metavar='DIR', help='a workdir')
+  parser.add_argument('--metrics', default='', metavar='ID,ID',
+                      help='columns; default: headline_metrics of the runs')
+  parser.add_argument('--selection', default='',
+                      help='batch, per_sample, ...; default: the headline')
+  parser.add_argument('--mix', action='store_true',
+                      help='allow different protocols in one column')
+  for kind in ('csv', 'markdown', 'latex'):
+    parser.add_argument(f'--{kind}', default='', metavar='FILE')
+  try:
+    print(run(parser.parse_args(argv)))
+  except (ValueError, OSError) as error:
+    print('error:', ' '.join(str(error).split()), file=sys.stderr)
+    return 1
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())
