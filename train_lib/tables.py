@@ -80,12 +80,17 @@ def percent(share: float) -> str:
 
 
 def _task_table(results) -> str:
-  """Per task: accuracy on its own set then and now, and averages over sets."""
+  """Per task: accuracy on its own set then and now, and averages over sets.
+
+  With a single set, as after 200 episodes, only tasks that it was scored after.
+  """
   accuracies = results.accuracies()
   own_set = accuracies.shape[0] == accuracies.shape[1]
   rows = []
   for task in range(results.last_task + 1):
     evaluated = not np.isnan(accuracies[task, :task + 1]).all()
+    if not (evaluated or own_set):
+      continue
     tags = metrics.task_metrics(accuracies, task) if evaluated else {}
     first, last = ((accuracies[task, task], accuracies[results.last_task, task])
                    if own_set else (np.nan, np.nan))
