@@ -23,6 +23,7 @@ from input_pipeline import transforms
 # Last word of an augmentation seed, so that no such seed is that of an order
 # (NumPy pads seeds with zeros: [s, t, e] and [s, t, e, 0] are the same).
 _AUGMENT = 1
+_DRAWN = 2
 
 
 class Examples:
@@ -106,6 +107,34 @@ class Examples:
     return {'image': self._normalize(image, label),
             'label': self._columns[label],
             'mask': np.float32(1), 'index': np.int32(place)}
+
+  def drawn(self, task, count, *, augment):
+    """Training images of a task for whoever studies it.
+
+    Which ones, and their augmentation, depend on (seed, task) alone and on
+    random numbers of their own: training sees what it would see without.
+
+    Args:
+      task: a `Task`.
+      count: how many, each another one.
+      augment: prepare them as for training; else as for a test.
+
+    Returns:
+      Pure function of a row -> dict as from `clean`; past `count` is padding.
+    """
+    seed = [self._config.seed, task.index, 0, _DRAWN]
+    places = np.random.default_rng(seed).permutation(task.num_examples)
+    rows = np.asarray(task.train_indices)[places[:count]]
+
+    def read(place):
+      row = self.clean('train', rows, place)
+      if augment and row['mask']:
+        index = int(rows[place])
+        row['image'] = self.augment(
+            self.native(index), row['label'], [*seed, index])
+      return row
+
+    return read
 
   @functools.cached_property
   def _padding(self):

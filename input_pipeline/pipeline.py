@@ -219,6 +219,11 @@ class TaskStream:
     steps = -(-task.num_examples // self.global_batch_size)
     return self._scan('train', task.train_indices, steps)
 
+  def drawn_batches(self, task, count, *, augment):
+    """Batches over `Examples.drawn`, on every host all `count` images."""
+    return self._load(self.examples.drawn(task, count, augment=augment),
+                      -(-count // self._host_batch_size))
+
   def _scan(self, split, indices, num_batches):
     def read(row):
       return self.examples.clean(split, indices, self._position(row))

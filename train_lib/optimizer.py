@@ -87,7 +87,8 @@ def scale_by_given_rate() -> optax.GradientTransformationExtraArgs:
       lambda params: optax.EmptyState(), update)
 
 
-def create(config: Any, method_transform: optax.GradientTransformation
+def create(config: Any, method_transform: optax.GradientTransformation,
+           step_transform: optax.GradientTransformation | None = None
            ) -> optax.GradientTransformationExtraArgs:
   """The chain that `config` describes.
 
@@ -104,8 +105,10 @@ def create(config: Any, method_transform: optax.GradientTransformation
         for p in params}
     links.append(optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8))
     links.append(optax.add_decayed_weights(config.weight_decay, mask=decays))
-  links += [scale_by_rules(config.learning_rate_multipliers),
-            scale_by_given_rate()]
+  links.append(scale_by_rules(config.learning_rate_multipliers))
+  if step_transform is not None:
+    links.append(step_transform)
+  links.append(scale_by_given_rate())
   return optax.with_extra_args_support(optax.chain(*links))
 
 

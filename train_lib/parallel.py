@@ -50,7 +50,8 @@ def pmap(fn: Callable[..., Any], *, in_axes: Any = 0,
   def traced_once(*args):
     nonlocal traces
     traces += 1
-    if traces > 1:
+    # Whoever looks for a NaN runs the step again, operation by operation.
+    if traces > 1 and not jax.config.jax_debug_nans:
       raise RuntimeError(f'{fn.__name__} was traced twice: some argument '
                          'changed its shape, type or structure')
     return fn(*args)
@@ -85,6 +86,15 @@ def unreplicate(tree: Any) -> Any:
   """First local device's copy of every leaf, as numpy arrays."""
   return jax.tree.map(
       lambda x: np.asarray(x.addressable_shards[0].data)[0], tree)
+
+
+def local(tree: Any) -> Any:
+  """Copies [n, ...] of every leaf on local devices, as numpy arrays."""
+  def rows(x):
+    shards = sorted(x.addressable_shards, key=lambda s: s.index[0].start or 0)
+    return np.concatenate([np.asarray(s.data) for s in shards])
+
+  return jax.tree.map(rows, tree)
 
 
 def shard(batch: Any, devices: Devices = None) -> Any:

@@ -21,7 +21,7 @@ Nothing is computed or compiled before a hook asks, so methods without questions
 pay nothing.  All hosts ask alike, and each question is compiled once a run.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 import copy
 from typing import Any
 
@@ -29,6 +29,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from models.prompts import base
+from train_lib import collection
 from train_lib import parallel
 from train_lib import state as state_lib
 from train_lib import steps
@@ -45,13 +47,14 @@ class Probe:
     frozen: replicated frozen parameters.
     task: of the stream, the one that begins or ends; None before `at`.
     devices: None for all.
+    log: the `RunLog`; None for none.
   """
 
   def __init__(self, program: Any, stream: Any, frozen: Any,
-               devices: parallel.Devices = None):
+               devices: parallel.Devices = None, log: Any = None):
     self.program, self.stream, self.frozen = program, stream, frozen
     self.task: Any = None
-    self.devices = devices
+    self.devices, self.log = devices, log
     self._compiled: dict[str, Callable[..., Any]] = {}
 
   def at(self, task: Any) -> 'Probe':
@@ -85,6 +88,72 @@ class Probe:
         add, (total, np.zeros((), np.float32)), dict(state.params))
     return {path: leaf / total[1] for path, leaf in total[0].items()}
 
+  def write(self, state: state_lib.TrainState, values: dict[str, float]
+            ) -> None:
+    """Writes scalars of the task at the step of an unreplicated state."""
+    if self.log is not None and values:
+      self.log.scalars(int(state.step), values)
+
+  def inputs(self, state: state_lib.TrainState, spaces: Sequence[base.Space],
+             *, count: int, augment: bool, embedded_query: bool
+             ) -> dict[str, np.ndarray]:
+    """Inputs of spaces, for images of the task drawn anew.
+
+    Every host computes all of them, image by image.
+
+    Args:
+      state: unreplicated.
+      spaces: alike in all questions of a run, as is `embedded_query`.
+      count: images, 0 for all of the task.
+      augment: images as in training, else as in a test.
+      embedded_query: see `collection.make_inputs`.
+
+    Returns:
+      `{space name: float32 [count, R * D]}`; at ViT-B/16 and 768 images 440 MiB
+      for each space but keys.
+    """
+    ask = self._pmap('inputs', lambda: _of_batch(collection.make_inputs(
+        self.program.model, spaces, embedded_query=embedded_query)),
+                     in_axes=(0, 0, 0))
+    count, first, found = count or self.task.num_examples, 0, {}
+    for batch in self._ask_drawn(ask, state, count, augment):
+      for name, x in batch.items():
+        x = x.reshape(-1, x.shape[-2] * x.shape[-1])[:count - first]
+        if name not in found:
+          found[name] = np.empty((count, x.shape[1]), np.float32)
+        found[name][first:first + len(x)] = x
+      first += len(x)
+    return found
+
+  def input_moments(self, state: state_lib.TrainState,
+                    spaces: Sequence[base.Space], *, count: int, augment: bool,
+                    embedded_query: bool) -> dict[str, np.ndarray]:
+    """Mean of x^T x over the inputs x [1, D] that `inputs` has.
+
+    Returns:
+      `{space name: float64 [D, D]}`.
+    """
+    ask = self._pmap('moments', lambda: collection.make_moments(
+        collection.make_inputs(self.program.model, spaces,
+                               embedded_query=embedded_query)),
+                     in_axes=(0, 0, 0))
+    count, found = count or self.task.num_examples, {}
+    for batch in self._ask_drawn(ask, state, count, augment):
+      for name, sums in batch.items():
+        before = found.get(name, (0.0, 0.0))
+        found[name] = tuple(x + np.sum(y, axis=0, dtype=np.float64)
+                            for x, y in zip(before, sums, strict=True))
+    return {name: x / total for name, (x, total) in found.items()}
+
+  def _ask_drawn(self, ask: Callable[..., Any], state: state_lib.TrainState,
+                 count: int, augment: bool) -> Iterator[Any]:
+    """`ask(params, frozen, batch)`, this host's results [n, ...]."""
+    params = parallel.replicate(dict(state.params), self.devices)
+    batches = self.stream.drawn_batches(
+        self.task, min(count, self.task.num_examples), augment=augment)
+    for batch in parallel.prefetch(batches, self.devices):
+      yield parallel.local(ask(params, self.frozen, batch))
+
   def _sum_over_images(self, add: Callable[..., Any], zero: Any, params: Any
                        ) -> Any:
     """`add(total, params, frozen, batch, info)` over the task's images.
@@ -117,6 +186,10 @@ class Probe:
       self._compiled[name] = parallel.pmap(
           make(), in_axes=in_axes, devices=self.devices)
     return self._compiled[name]
+
+
+def _of_batch(inputs: Callable[..., Any]) -> Callable[..., Any]:
+  return lambda params, frozen, batch: inputs(params, frozen, batch['image'])
 
 
 def make_add_squares(config: Any, model: Any) -> Callable[..., Any]:

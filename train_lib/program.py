@@ -26,6 +26,7 @@ from models import pretrained
 from models import vit
 from models.prompts import base
 from train_lib import optimizer as optimizer_lib
+from train_lib import projection
 from train_lib import regularization
 from train_lib import replay
 from train_lib import state as state_lib
@@ -76,12 +77,14 @@ def create(config: Any, num_classes: int) -> Program:
                         dtype=jnp.dtype(config.dtype))
   model, method = classifier.build(config, num_classes, backbone)
   method = regularization.wrap(method, config, num_classes)
+  method = projection.wrap(method, config)
   method = replay.wrap(method, config, num_classes)
   shapes = parameter_shapes(model, config.input_size)
   like = {k.removeprefix('backbone/'): v for k, v in shapes.items()
           if k.startswith('backbone/')}
   weights = pretrained.from_config(config, unflatten(like))
-  optimizer = optimizer_lib.create(config, method.transform)
+  optimizer = optimizer_lib.create(config, method.transform,
+                                   method.step_transform)
   return Program(config, model, method, optimizer, weights, shapes)
 
 

@@ -19,7 +19,7 @@ import pkgutil
 from models import vit
 from models.prompts.base import Method
 
-_VOCABULARY = ('base', 'matching', 'method', 'prompt_pool')
+_VOCABULARY = ('base', 'matching', 'method', 'prompt_pool', 'spaces')
 
 
 def available() -> list[str]:

@@ -33,9 +33,10 @@ from models.prompts.method import keep_state
 from models.prompts.method import LossContext
 from models.prompts.method import Method
 from models.prompts.method import Phase
+from models.prompts.spaces import Space
 
 __all__ = ('Hook', 'LossContext', 'Method', 'Phase', 'Prompt', 'Query',
-           'Selection', 'joined', 'keep_state')
+           'Selection', 'Space', 'joined', 'keep_state')
 Array = jax.Array
 
 
@@ -107,6 +108,16 @@ class Prompt(nn.Module):
   def order_matters(self) -> bool:
     """Whether the same prompts in another order give other logits."""
     return False
+
+  @property
+  def spaces(self) -> tuple[Space, ...]:
+    """Inputs that its parameters meet, as far as they may be protected."""
+    return ()
+
+  def match_vector(self, query: Query) -> Array | None:
+    """Vectors [B, D] that its keys are compared with; None without keys."""
+    del query
+    return None
 
   def select(self, query: Query, task_index: Array, *, train: bool,
              vote: bool | None = None, mask: Array | None = None,

@@ -26,6 +26,7 @@ from models import vit
 from models.prompts import base
 from models.prompts import l2p
 from models.prompts import prompt_pool
+from models.prompts import spaces as spaces_lib
 
 Array = jax.Array
 
@@ -95,6 +96,14 @@ class DualPrompt(l2p.L2P):
   def num_tokens(self) -> int:
     entering = self._g_token_layers & set(self.token_layers)
     return super().num_tokens + self.g_prompt.length * len(entering)
+
+  @property
+  def spaces(self) -> tuple[base.Space, ...]:
+    if not self.g_prompt.prefix:
+      return super().spaces  # tokens of all tasks are not protected
+    mine = [base.Space(f'layer_{layer}', 'prefix', (('prompt/prefix', (i, 0)),),
+                       layer) for i, layer in enumerate(self.g_prompt.layers)]
+    return spaces_lib.merged((*mine, *super().spaces))
 
   def _g_at(self, layer: int, batch: int) -> Array | None:
     """[B, 2, G, H, D // H] as prefix, [B, G, D] as tokens, or None."""

@@ -26,8 +26,10 @@ import jax.numpy as jnp
 from models import vit
 from models.prompts import base
 from models.prompts import prompt_pool
+from models.prompts import spaces as spaces_lib
 
 Array = jax.Array
+_POOL = 'prompt/prompt_pool'
 
 
 def split_heads(prefix: Array, num_heads: int) -> Array:
@@ -92,6 +94,21 @@ class L2P(base.Prompt):
   @property
   def order_matters(self) -> bool:
     return self.reweight or self.num_positions > 0
+
+  @property
+  def spaces(self) -> tuple[base.Space, ...]:
+    found, prefix = [], self.pool_options['prefix']
+    for i, layer in enumerate(self.layers):
+      name, index = (f'layer_{layer}', (i, 0)) if prefix else ('tokens', (i,))
+      found.append(base.Space(name, 'prefix' if prefix else 'token', (
+          (f'{_POOL}/prompt', index),), layer))
+    if self.layers and self.pool_options['prompt_key']:
+      found.append(base.Space('keys', 'key', ((f'{_POOL}/key', ()),)))
+    return spaces_lib.merged(found)
+
+  def match_vector(self, query):
+    key = self.pool_options['embedding_key']
+    return prompt_pool.embedding_query(query, key) if self.layers else None
 
   def select(self, query, task_index, *, train, vote=None, **options):
     if not self.layers:

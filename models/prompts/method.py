@@ -92,17 +92,19 @@ class Phase:
   Attributes:
     name: `train`, `review`, ...
     schedule: `num_steps` and `steps_per_epoch`; the learning rate starts anew.
-    batches: -> host batches, `num_steps` of them, all of one structure.
+    batches: steps already made -> host batches of the other steps, all of one
+      structure.
   """
 
   name: str
   schedule: Any
-  batches: Callable[[], Iterable[Any]]
+  batches: Callable[[int], Iterable[Any]]
 
 
 def one_phase(stream: Any, task: Any) -> tuple[Phase, ...]:
   """The phases of a method that trains on the task's images and no more."""
-  return (Phase('train', stream.schedule(task), lambda: stream.batches(task)),)
+  return (Phase('train', stream.schedule(task),
+                lambda start: stream.batches(task, start)),)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +120,8 @@ class Method:
       state and are in every checkpoint.
     transform: link of the optimizer chain, after clipping; receives
       `memory=state.memory` as an extra argument.
+    step_transform: another one, of what the optimizer makes of the gradients,
+      before the learning rate; None for none.
     begin_task, end_task: hooks.
     extra_losses: terms of the loss beyond cross-entropy and the prompt's own.
     update_memory: changes the memory in every step; None for never.
@@ -128,6 +132,7 @@ class Method:
   loss_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
   memory: Callable[[Any], Any] = lambda params: {}
   transform: optax.GradientTransformation = optax.identity()
+  step_transform: optax.GradientTransformation | None = None
   begin_task: Hook = keep_state
   end_task: Hook = keep_state
   extra_losses: ExtraLosses = no_losses

@@ -29,6 +29,7 @@ converts names and compares; all arithmetic is that of `models`, `train_lib` and
   plain.py  pictures.py  pretrained.py                kinds without a network
   forward.py  training.py  evaluation.py  tasks.py    kinds with one
   torch_bridge.py  torch_forward.py  torch_vit.py     PyTorch ports
+  torch_basis.py  torch_pgp.py  torch_pgp_steps.py    gradient projection
   streams.py      task streams around recorded batches
   kinds.py        kind -> function
 

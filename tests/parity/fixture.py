@@ -44,6 +44,10 @@ PORTS = {
     'timm_vit_forward': 'timm ViT',
     'torch_l2p_forward': 'forward passes of a port',
     'torch_dualprompt_forward': 'forward passes of a port',
+    'pgp_basis': 'bases of gradient projection',
+    'l2p_pgp_train': 'gradient projection',
+    'l2p_pgp_train_token': 'gradient projection',
+    'dualprompt_pgp_train': 'gradient projection',
 }
 
 

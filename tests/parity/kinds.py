@@ -34,6 +34,8 @@ _RUN = {
     'several tasks': ('tasks', 'run'),
     'timm ViT': ('torch_vit', 'run'),
     'forward passes of a port': ('torch_forward', 'run'),
+    'bases of gradient projection': ('torch_basis', 'run'),
+    'gradient projection': ('torch_pgp', 'run'),
 }
 
 

@@ -56,6 +56,12 @@ SIMILARITY = Tolerance(2e-6)
 TOKENS = Tolerance(1e-4)  # within a pass, and means of many tokens
 PORT_LOGITS = Tolerance(4e-5)
 PORT_SIMILARITY = Tolerance(3e-6)
+PORT_LOSS = Tolerance(2e-5)
+PORT_PARAMS = Tolerance(2e-5)
+PROJECTION = Tolerance(1e-5)  # F F^T
+SCORES = Tolerance(2e-4)  # of principal components
+RANDOM_SCORES = Tolerance(1e-3)  # the same, where the original was inexact
+RANDOM_PRODUCTS = Tolerance(of_max=2e-3)  # S S^T, likewise
 STEP_SIMILARITY = Tolerance(2e-5)
 LOSS = Tolerance(1e-4)  # also logits within training
 NORM = Tolerance(relative=2e-5)

@@ -76,6 +76,38 @@ def expand(case: Mapping[str, Any], **changes: Any
   return startup.expand(config)
 
 
+def expand_pgp(meta: Mapping[str, Any], pairing: str
+               ) -> ml_collections.FrozenConfigDict:
+  """Complete config of a file about gradient projection."""
+  sizes, config = meta['config'], defaults.get_config()
+  config.update(
+      learning_rate=sizes['lr'], grad_clip_max_norm=sizes['clip'],
+      grad_clip_scope='trainable', pull_constraint_coeff=sizes['coeff'],
+      vit_classifier=sizes.get('head_type', 'token'),
+      prompt_position='after_cls')
+  config.continual.num_tasks = meta['tasks']
+  config.prompt_pool_param.update(
+      pool_size=sizes['pool'], length=sizes['length'],
+      top_k=sizes.get('top_k', 1), prefix_pairing=pairing)
+  config.pgp.enabled = True
+  if 'layers' in meta:
+    config.update(
+        use_g_prompt=True, g_prompt_length=sizes['g_length'],
+        g_prompt_layer_idx=tuple(meta['layers']['g']),
+        e_prompt_layer_idx=tuple(meta['layers']['e']),
+        use_prefix_tune_for_e_prompt=True)
+    config.prompt_pool_param.update(
+        use_prompt_mask=True, shared_prompt_pool=True)
+    config.pgp.update(prefix_components=sizes['comps'],
+                      prefix_epsilon=sizes['eps'])
+  else:
+    names = [f'{kind}_{setting}' for setting in ('components', 'epsilon')
+             for kind in ('token', 'key')]
+    config.pgp.update(dict(zip(names, sizes['comps'] + sizes['eps'],
+                               strict=True)))
+  return startup.expand(config)
+
+
 def backbone(meta: Mapping[str, Any]) -> vit.VisionTransformer:
   """The plain ViT of a file."""
   sizes = meta['config']
@@ -96,6 +128,20 @@ def model(meta: Mapping[str, Any], config: Any
 def variables(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]
               ) -> dict[str, Any]:
   """Torch names and layouts -> what our classifier's `apply` takes."""
+  flat, plain = _own(arrays)
+  ours = pretrained.canonical(plain, num_heads=meta['config']['num_heads'])
+  flat |= {f'backbone/{k}': v for k, v in _split(ours, meta).items()}
+  return state_lib.variables(flat)
+
+
+def trainable(fixture: Fixture, prefix: str) -> dict[str, np.ndarray]:
+  """Recorded leaves of prompt and head under our paths."""
+  return _own(leaves(fixture, prefix))[0]
+
+
+def _own(arrays: Mapping[str, np.ndarray]
+         ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+  """Leaves of prompt and head under our paths, and all others as they are."""
   flat, plain = {}, {}
   for name, array in arrays.items():
     if name in _POOL:
@@ -107,9 +153,7 @@ def variables(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]
       flat[f'head/{leaf}'] = array.T
     elif not name.startswith(_UNUSED):
       plain[name] = array
-  ours = pretrained.canonical(plain, num_heads=meta['config']['num_heads'])
-  flat |= {f'backbone/{k}': v for k, v in _split(ours, meta).items()}
-  return state_lib.variables(flat)
+  return flat, plain
 
 
 def _pool(array: np.ndarray, name: str) -> np.ndarray:

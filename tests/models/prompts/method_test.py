@@ -63,8 +63,10 @@ def test_a_name_is_given_once(part):
 
 def test_a_method_has_one_phase_of_the_tasks_images():
   stream = types.SimpleNamespace(
-      schedule=lambda task: ('schedule', task), batches=lambda task: iter(
-          [np.float32(task)]))
+      schedule=lambda task: ('schedule', task),
+      batches=lambda task, start: iter(
+          [np.float32(task), np.float32(4)][start:]))
   (phase,) = method_lib.one_phase(stream, 3)
   assert (phase.name, phase.schedule) == ('train', ('schedule', 3))
-  assert list(phase.batches()) == list(phase.batches()) == [3.0]
+  assert list(phase.batches(0)) == list(phase.batches(0)) == [3.0, 4.0]
+  assert list(phase.batches(1)) == [4.0]

@@ -1,0 +1,71 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Which inputs the rows of a prompt meet, for what protects old inputs.
+
+A prompt lists its `Space`s; `train_lib/projection.py` keeps a basis for each of
+them, whatever the prompt is called.
+"""
+
+from collections.abc import Iterable, Mapping
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+KINDS = ('token', 'key', 'prefix')
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+  """Inputs of width D and the parameters whose rows [..., D] meet them.
+
+  Attributes:
+    name: `tokens`, `keys`, `layer_2`.
+    kind: what the inputs are.  `token`: patch embeddings, beside which the rows
+      are tokens; `key`: query vectors, which the rows are compared with;
+      `prefix`: attention queries of a block, whose keys the rows join.
+    leaves: ((flat path, index of the leading axes), ...).
+    layer: the prompted block; 0 for keys.
+  """
+
+  name: str
+  kind: str
+  leaves: tuple[tuple[str, tuple[int, ...]], ...]
+  layer: int = 0
+
+  def rows(self, params: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The rows [..., D] in flat parameters, gradients or updates."""
+    return tuple(params[path][index] for path, index in self.leaves)
+
+  def with_rows(self, params: Mapping[str, Array], rows: Iterable[Array]
+                ) -> dict[str, Array]:
+    """A copy with other rows."""
+    params = dict(params)
+    for (path, index), new in zip(self.leaves, rows, strict=True):
+      params[path] = (
+          jnp.asarray(params[path]).at[index].set(new) if index else new)
+    return params
+
+
+def merged(spaces: Iterable[Space]) -> tuple[Space, ...]:
+  """Spaces of one name become one with all their leaves."""
+  found: dict[str, Space] = {}
+  for space in spaces:
+    if space.name in found:
+      space = dataclasses.replace(
+          space, leaves=found[space.name].leaves + space.leaves)
+    found[space.name] = space
+  return tuple(found.values())

@@ -1,0 +1,88 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The recipes of gradient projection against the table of the authors."""
+
+import importlib
+
+import pytest
+
+from configs import presets
+from train_lib import startup
+
+# Batch, epochs, rate a step, prompt length, seed, tasks, classes a task.
+TABLE = {
+    'cifar100_l2p_pgp': (16, 5, 1.875e-3, 5, 42, 10, 10),
+    'cifar100_20x5_l2p_pgp': (16, 5, 1.875e-3, 5, 53, 20, 5),
+    'tinyimagenet_l2p_pgp': (16, 5, 1.875e-3, 5, 52, 10, 20),
+    'cub200_5x40_l2p_pgp': (16, 5, 1.875e-3, 5, 42, 5, 40),
+    'imr_l2p_pgp': (16, 50, 3.125e-4, 30, 59, 10, 20),
+    'cifar100_online_l2p_pgp': (16, 1, 1.875e-3, 5, 42, 10, 10),
+    'cifar100_dualprompt_pgp': (24, 20, 2.8125e-3, 5, 59, 10, 10),
+    'cifar100_20x5_dualprompt_pgp': (24, 20, 2.8125e-3, 5, 42, 20, 5),
+    'tinyimagenet_dualprompt_pgp': (24, 5, 2.8125e-3, 5, 52, 10, 20),
+    'cub200_5x40_dualprompt_pgp': (24, 10, 2.8125e-3, 5, 51, 5, 40),
+    'imr_dualprompt_pgp': (24, 50, 4.6875e-4, 20, 43, 10, 20),
+    'cifar100_online_dualprompt_pgp': (24, 1, 2.8125e-3, 5, 59, 10, 10),
+}
+
+
+def _recipe(name):
+  return startup.expand(
+      importlib.import_module(f'configs.{name}').get_config())
+
+
+@pytest.mark.parametrize('name', TABLE)
+def test_numbers_of_the_authors(name):
+  config = _recipe(name)
+  pool, stream = config.prompt_pool_param, config.continual
+  rate = config.learning_rate * config.per_device_batch_size / 256
+  assert (config.per_device_batch_size, config.num_epochs, pytest.approx(rate),
+          pool.length, config.seed, stream.num_tasks,
+          stream.num_classes_per_task) == TABLE[name]
+  assert config.optim == 'adam' and config.grad_clip_max_norm == 1.0
+  assert config.grad_clip_scope == 'trainable'
+  assert pool.pool_size == 10 and stream.train_mask
+  assert pool.initializer == pool.prompt_key_init == 'uniform_symmetric'
+  assert config.preset == 'torch_port' in presets.PRESETS
+  assert pool.batchwise_prompt == (name != 'imr_dualprompt_pgp')
+
+
+@pytest.mark.parametrize('name', TABLE)
+def test_what_each_method_projects_with(name):
+  config = _recipe(name)
+  pool, pgp = config.prompt_pool_param, config.pgp
+  assert (pgp.enabled, pgp.variant, pgp.collect) == (True, 'released', 'auto')
+  if 'dualprompt' in name:
+    assert (pgp.prefix_components, pgp.prefix_epsilon) == (50, 0.5)
+    assert (pool.top_k, pool.use_prompt_mask, pool.shared_prompt_pool,
+            pool.shared_prompt_key) == (1, True, True, False)
+    assert pool.prefix_pairing == 'correct'
+    assert config.pull_constraint_coeff == 1.0
+    assert config.vit_classifier == 'token'
+    return
+  assert (pgp.token_components, pgp.token_epsilon) == (9, 0.5)
+  assert (pgp.key_components, pgp.key_epsilon) == (5, 0.97)
+  assert pool.top_k == (1 if 'imr' in name else 5)
+  assert not (pool.use_prompt_mask or pool.shared_prompt_pool)
+  assert config.pull_constraint_coeff == 0.1
+  assert config.vit_classifier == ('token' if 'cub' in name else 'prompt')
+
+
+def test_projection_can_be_left_out_without_another_change():
+  config = importlib.import_module('configs.imr_l2p_pgp').get_config()
+  with_it = startup.expand(config).to_dict()
+  config.pgp.enabled = False
+  without = startup.expand(config).to_dict()
+  assert with_it.pop('pgp') != without.pop('pgp')
+  assert with_it == without
