@@ -20,6 +20,7 @@
 import os
 import pathlib
 import re
+import signal
 import sys
 from typing import NoReturn
 
@@ -41,6 +42,8 @@ _WORKDIR = flags.DEFINE_string(
 _DRY_RUN = flags.DEFINE_bool(
     'dry_run', False, 'Read config, data and weights, print the plan, stop.')
 _DEBUG = flags.DEFINE_bool('debug', False, 'Show tracebacks.')
+_DEBUG_NANS = flags.DEFINE_bool(
+    'debug_nans', False, 'Stop at the operation that makes a NaN; slow.')
 _COORDINATOR = flags.DEFINE_string(
     'coordinator', None, 'host:port of the first host of a multi-host run.')
 _NUM_HOSTS = flags.DEFINE_integer('num_hosts', None, 'Hosts in the run.')
@@ -65,6 +68,9 @@ def run() -> None:
   from train_lib import train
 
   logging.set_verbosity(logging.INFO if _DEBUG.value else logging.ERROR)
+  if not _DEBUG.value:
+    be_quiet()
+  jax.config.update('jax_debug_nans', _DEBUG_NANS.value)
   join_hosts()
   config, workdir = startup.expand(_CONFIG.value), _WORKDIR.value
   startup.check(config)
@@ -82,6 +88,20 @@ def run() -> None:
   print(results.table(config.headline_metrics))
   if config.comparisons:
     print(comparisons.run(program, stream, workdir, results))
+
+
+def be_quiet() -> None:
+  """Hides what Orbax prints of a failed save, which is raised as well."""
+  logging.get_absl_handler().addFilter(
+      lambda record: '/orbax/' not in record.pathname)
+  report = sys.unraisablehook
+
+  def report_others(unraisable):
+    # Writes of the same save that failed after the first one.
+    if str(unraisable.exc_value) != 'Event loop is closed':
+      report(unraisable)
+
+  sys.unraisablehook = report_others
 
 
 def fail(error: Exception) -> NoReturn:
@@ -112,12 +132,19 @@ def reason(error: Exception) -> str:
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unexpected argument {argv[1]!r}')
+  from train_lib import interrupt
+  if not _COORDINATOR.value:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
   try:
     run()
   except (ValueError, OSError, FloatingPointError) as error:
     if _DEBUG.value:
       raise
     fail(error)
+  except KeyboardInterrupt as stop:
+    print(str(stop) or 'stopped; the same command goes on where it was saved',
+          file=sys.stderr)
+    sys.exit(interrupt.EXIT_STATUS)
 
 
 if __name__ == '__main__':

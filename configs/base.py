@@ -23,7 +23,6 @@ import ml_collections
 # Keys of the original that change nothing here, with the reason.  A run that
 # sets one is told so once.
 UNREAD = {
-    'checkpoint_every_steps': 'a checkpoint is written at each task end',
     'eval_pad_last_batch': 'always padded; see eval_drop_remainder',
     'freeze_bn_stats': 'a ViT has no batch statistics',
     'log_loss_every_steps': 'training scalars are written once per epoch',
@@ -127,6 +126,23 @@ def get_config() -> ml_collections.ConfigDict:
   config.replay.label_weight = 1.0  # of cross-entropy on replayed images
   config.replay.dark_weight = 0.0  # of the distance to stored logits (DER++)
 
+  # Prompt gradient projection around any method, see train_lib/projection.py.
+  config.pgp = ml_collections.ConfigDict()
+  config.pgp.enabled = False
+  config.pgp.variant = 'released'  # bases among image numbers; or paper: among
+  # embeddings
+  config.pgp.collect = 'auto'  # before or after a task; auto: before in variant
+  # released with prompts as tokens
+  config.pgp.augment = True  # collected images, as in training
+  config.pgp.num_images = 0  # collected in variant paper; 0: all of the task
+  config.pgp.token_components = 9  # of variant released
+  config.pgp.key_components = 5
+  config.pgp.prefix_components = 50
+  config.pgp.token_epsilon = 0.5  # share of energy that a basis holds
+  config.pgp.key_epsilon = 0.97
+  config.pgp.prefix_epsilon = 0.5
+  config.pgp.project_step = False  # the optimizer's step as well
+
   # Classifier.
   config.vit_classifier = 'prompt'  # or token, gap, token+prompt
   config.use_cls_token = True
@@ -167,6 +183,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.g_prompt_layer_idx = (0, 1)
   config.use_prefix_tune_for_g_prompt = True
   config.same_key_value_for_shared = False
+
+  # Survival.
+  config.checkpoint_every_steps = 500  # beside task ends; 0: at these only
 
   # Evaluation.
   config.eval_per_epochs = 1  # every so many epochs, and at each task end

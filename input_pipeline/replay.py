@@ -30,7 +30,7 @@ without replay.
 Whatever a batch holds is a pure function of (seed, task, step): a draw takes
 the store as of the pictures of earlier steps, which is known beforehand
 (`replay_store.changes`), so threads may work ahead, hosts agree without a word
-and a run that resumes at a task's end goes on as if it had not stopped.
+and a run that resumes at any step goes on as if it had not stopped.
 """
 
 from collections.abc import Iterator, Mapping
@@ -99,8 +99,9 @@ class ReplayStream:
   def __getattr__(self, name: str) -> Any:
     return getattr(self._stream, name)
 
-  def batches(self, task: Any) -> Iterator[dict[str, np.ndarray]]:
-    """Training batches of this host, `schedule(task).num_steps` of them.
+  def batches(self, task: Any, start_step: int = 0
+              ) -> Iterator[dict[str, np.ndarray]]:
+    """Training batches of this host, from `start_step` of the task on.
 
     Returns:
       Iterator of dicts as from `TaskStream.batches`, with more rows and, for
@@ -111,9 +112,9 @@ class ReplayStream:
       replayed picture comes from and a new one goes to (`capacity`: none).
     """
     if not self._replay.capacity:
-      return self._stream.batches(task)
+      return self._stream.batches(task, start_step)
     rows = self._rows(task)
-    return self._load(rows.mixed, self.schedule(task).num_steps)
+    return self._load(rows.mixed, self.schedule(task).num_steps, start_step)
 
   def review_schedule(self, task: Any) -> order.Schedule:
     """Steps of the review after a task: whole passes over the store.
@@ -125,7 +126,8 @@ class ReplayStream:
     per_epoch = max(1, self._sizes[task.index] // self._rows_per_step)
     return order.Schedule(per_epoch, epochs, per_epoch * epochs)
 
-  def review_batches(self, task: Any) -> Iterator[dict[str, np.ndarray]]:
+  def review_batches(self, task: Any, start_step: int = 0
+                     ) -> Iterator[dict[str, np.ndarray]]:
     """Batches as from `batches`, all rows from the store after the task."""
     self.end_task(task)
     schedule = self.review_schedule(task)
@@ -135,7 +137,7 @@ class ReplayStream:
       place = device * self._rows_per_device + i
       return rows.review(schedule, step, place, self._rows_per_step)
 
-    return self._load(row_of_step, schedule.num_steps)
+    return self._load(row_of_step, schedule.num_steps, start_step)
 
   def end_task(self, task: Any) -> None:
     """Puts the task's pictures before the store; a second time does nothing."""
@@ -158,6 +160,12 @@ class ReplayStream:
     if mine:
       self.store = replay_store.Store.restored(mine)
       self._tasks_stored = int(mine['tasks_stored'])
+
+  @property
+  def rows_per_step(self) -> int:
+    """New and replayed ones, over all devices and hosts."""
+    return (self._rows_per_step if self._replay.capacity else
+            self.global_batch_size)
 
   @property
   def _rows_per_device(self) -> int:
@@ -198,7 +206,8 @@ class ReplayStream:
     take = self._changes(store, offered)(len(offered.rows))
     return store.taking(take, offered, read)
 
-  def _load(self, row_of_step: Any, num_steps: int) -> Iterator[Any]:
+  def _load(self, row_of_step: Any, num_steps: int, start_step: int
+            ) -> Iterator[Any]:
     """Batches of this host's devices from `row_of_step(step, device, i)`."""
     rows = self._rows_per_step // self.process_count
     first = self.process_index * (self._num_devices // self.process_count)
@@ -206,7 +215,7 @@ class ReplayStream:
     def read(number):
       step, place = divmod(number, rows)
       device, i = divmod(place, self._rows_per_device)
-      return row_of_step(step, first + device, i)
+      return row_of_step(start_step + step, first + device, i)
 
-    return loader.load(read, num_steps, batch_size=rows,
+    return loader.load(read, num_steps - start_step, batch_size=rows,
                        num_threads=self._config.data_threads)

@@ -30,6 +30,7 @@ from models import families
 from models import pretrained
 from models import vit
 from train_lib import state as state_lib
+from train_lib.place import Place
 
 _BACKBONE = 'params/backbone/'
 
@@ -48,7 +49,7 @@ def read(workdir: str) -> tuple[dict[str, np.ndarray], dict[str, Any], str]:
     ValueError: no run, a backbone that did not train, or an incomplete one.
   """
   folder = pathlib.Path(workdir).absolute()
-  task, state = _newest_state(folder / 'checkpoints')
+  place, state = _newest_state(folder / 'checkpoints')
   config = ml_collections.ConfigDict(
       json.loads((folder / 'config.json').read_text()))
   trained = {path.removeprefix(_BACKBONE): array for path, array
@@ -60,22 +61,24 @@ def read(workdir: str) -> tuple[dict[str, np.ndarray], dict[str, Any], str]:
   meta = {'family': f'{families.of_model(config.model_name).name}, trained',
           'exact_gelu': vit.VARIANTS[config.model_name].exact_gelu,
           'input_range': _input_range(config), 'source': folder.name,
-          'model_name': config.model_name, 'task': task}
-  return arrays, meta, (f'after task {task}; {len(trained)} of {len(arrays)} '
-                        'arrays were trained')
+          'model_name': config.model_name, 'task': place.task}
+  return arrays, meta, (f'{place}; {len(trained)} of {len(arrays)} arrays '
+                        'were trained')
 
 
-def _newest_state(folder: pathlib.Path) -> tuple[int, dict[str, np.ndarray]]:
-  """Newest task with a checkpoint and its train state, `{path: array}`.
+def _newest_state(folder: pathlib.Path) -> tuple[Place, dict[str, np.ndarray]]:
+  """Place of the newest checkpoint and its train state, `{path: array}`.
 
   Reads and nothing else: the run may be going on.
   """
-  tasks = [int(path.name) for path in folder.glob('*') if path.name.isdigit()]
-  if not tasks:
+  numbers = [int(p.name) for p in folder.glob('*') if p.name.isdigit()]
+  if not numbers:
     raise ValueError('is no workdir of a run: there are no checkpoints in it')
-  path = folder / str(max(tasks)) / 'state'
+  path = folder / str(max(numbers))
+  told = json.loads((path / 'run/metadata').read_text())
   with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
-    return max(tasks), reader.restore(path, args=ocp.args.StandardRestore())
+    return Place(**told['place']), reader.restore(
+        path / 'state', args=ocp.args.StandardRestore())
 
 
 def _complete(trained: dict[str, np.ndarray], config: Any

@@ -27,6 +27,12 @@ def saved_after(stream: Any, task: Any) -> bool:
   return bool(task.eval_sets) or task.index == len(stream.tasks) - 1
 
 
+def save_due(config: Any, step: int) -> bool:
+  """Whether to save after `step` of the whole run, as the original counts."""
+  every = config.checkpoint_every_steps
+  return every > 0 and step % every == 0
+
+
 def evaluation_due(config: Any, step: int, steps_per_epoch: int) -> bool:
   """Whether to evaluate after `step` (from 1) of a task, its end aside."""
   if config.eval_last_only:

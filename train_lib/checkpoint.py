@@ -11,22 +11,24 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Checkpoints of {train state, results}, written by Orbax.
+"""Checkpoints of {train state, results, place}, written by Orbax.
 
-One checkpoint per finished task, saved in the background and put in place by a
-rename, so a reader sees a whole checkpoint or none.  Only what training changes
-is in it; the frozen backbone is read from its own file again.  Whose folder it
-is, `workdir.claim` has settled before.
+Saved in the background and put in place by a rename, so a reader sees a whole
+checkpoint or none; numbered one after the other.  Only what training changes is
+in it; the frozen backbone is read from its own file again.  Whose folder it is,
+`workdir.claim` has settled before.
 
   checkpointer = Checkpointer(workdir + '/checkpoints')
   if (restored := checkpointer.restore_latest(state)) is not None:
     task_index, state, arrays = restored
+    place = checkpointer.latest
   ...
-  checkpointer.save(task_index, state, results.arrays())
+  checkpointer.save(place, state, results.arrays())
   checkpointer.close()
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+import contextlib
 import json
 import os
 import pathlib
@@ -37,11 +39,15 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from train_lib.place import Place
+
 PyTree = Any
 
-# Config keys that may change between two starts of one run.
+# Config keys that may change between two starts of one run; a batch per device
+# with the number of devices only, see `workdir.resume`.
 IGNORED: frozenset[str] = frozenset(
-    ('cache_dir', 'comparisons', 'data_dir', 'data_threads', 'manual_dir'))
+    ('cache_dir', 'checkpoint_every_steps', 'comparisons', 'data_dir',
+     'data_threads', 'manual_dir', 'per_device_batch_size'))
 _ABSENT = '(absent)'
 
 
@@ -58,6 +64,7 @@ class Checkpointer:
     self._directory = pathlib.Path(directory).absolute()
     options = ocp.CheckpointManagerOptions(
         max_to_keep=max_to_keep, create=True, cleanup_tmp_directories=True)
+    self._failed = False
     self._manager = ocp.CheckpointManager(
         self._directory, options=options, item_handlers={
             'state': ocp.StandardCheckpointHandler(),
@@ -65,11 +72,19 @@ class Checkpointer:
             'run': ocp.JsonCheckpointHandler()})
 
   @property
-  def latest_task(self) -> int | None:
-    """Index of the last task that was saved, None before the first."""
-    return self._manager.latest_step()
+  def latest(self) -> Place | None:
+    """Where the newest checkpoint was written, None before the first."""
+    self.wait()
+    number = self._manager.latest_step()
+    return None if number is None else Place(**self._run(number)['place'])
 
-  def save(self, task_index: int, state: PyTree,
+  @property
+  def latest_task(self) -> int | None:
+    """Index of the task of the newest checkpoint, None before the first."""
+    place = self.latest
+    return None if place is None else place.task
+
+  def save(self, place: Place, state: PyTree,
            results_arrays: Mapping[str, np.ndarray]) -> None:
     """Starts to save; returns as soon as Orbax has copied everything.
 
@@ -77,31 +92,35 @@ class Checkpointer:
     An error of an earlier save in the background is raised here or in `wait`.
 
     Args:
-      task_index: the task just finished; it must be later than earlier ones.
+      place: where the run is.
       state: unreplicated train state.
       results_arrays: flat dict of what else must survive: `Results.arrays`
         and the replay store, whose pixels are one array of any length.
 
     Raises:
-      ValueError: a checkpoint of this or a later task is already there.
+      OSError: this save, or the one before, failed; earlier ones are good.
     """
-    if self.latest_task is not None and task_index <= self.latest_task:
-      raise ValueError(f'task {task_index} is not later than the newest '
-                       f'checkpoint {self._path(self.latest_task)}')
+    newest = self._manager.latest_step()
     state, arrays = _flatten(state), _flatten(dict(results_arrays))
-    self._manager.save(task_index, args=ocp.args.Composite(
+    items = ocp.args.Composite(
         state=ocp.args.StandardSave(_stored(state)),
         results=ocp.args.StandardSave(_stored(arrays)),
-        run=ocp.args.JsonSave({'state': _describe(state),
-                               'results': _describe(arrays)})))
+        run=ocp.args.JsonSave({
+            'place': place.plain(), 'state': _describe(state),
+            'results': _describe(arrays)}))
+    with self._told():
+      self._manager.save(0 if newest is None else newest + 1, args=items)
 
   def wait(self) -> None:
     """Returns when the save in the background is complete."""
-    self._manager.wait_until_finished()
+    with self._told():
+      self._manager.wait_until_finished()
 
   def close(self) -> None:
     """Waits for the save in the background and frees its threads."""
-    self._manager.close()
+    if not self._failed:  # else the manager would raise that again
+      with self._told():
+        self._manager.close()
 
   def restore_latest(self, like_state: PyTree) -> (
       tuple[int, PyTree, dict[str, np.ndarray]] | None):
@@ -118,19 +137,18 @@ class Checkpointer:
       ValueError: a state of another structure.
     """
     self.wait()
-    task = self.latest_task
-    if task is None:
+    number = self._manager.latest_step()
+    if number is None:
       return None
-    run = self._manager.restore(
-        task, args=ocp.args.Composite(run=ocp.args.JsonRestore()))['run']
+    run = self._run(number)
     if wrong := differences(run['state'], _describe(_flatten(like_state))):
       raise ValueError(
-          f'checkpoint {self._path(task)} holds another state than this '
-          'program makes (stored -> now): ' + '; '.join(wrong))
+          f'checkpoint {self._directory / str(number)} holds another state '
+          'than this program makes (stored -> now): ' + '; '.join(wrong))
     blank = {part: {path: np.zeros(shape, dtype)
                     for path, (dtype, shape) in run[part].items()}
              for part in ('state', 'results')}
-    restored = self._manager.restore(task, args=ocp.args.Composite(
+    restored = self._manager.restore(number, args=ocp.args.Composite(
         **{part: ocp.args.StandardRestore(_stored(arrays))
            for part, arrays in blank.items()}))
     state, arrays = (blank[part] | restored[part] for part in blank)
@@ -138,10 +156,25 @@ class Checkpointer:
     state = jax.tree.unflatten(
         jax.tree.structure(like_state),
         [state[path] for path in _flatten(like_state)])
-    return task, state, arrays
+    return run['place']['task'], state, arrays
 
-  def _path(self, task: int) -> pathlib.Path:
-    return self._directory / str(task)
+  def _run(self, number: int) -> dict[str, Any]:
+    """What a checkpoint says of itself."""
+    return self._manager.restore(
+        number, args=ocp.args.Composite(run=ocp.args.JsonRestore()))['run']
+
+  @contextlib.contextmanager
+  def _told(self) -> Iterator[None]:
+    """Turns whatever a save may raise into one line."""
+    try:
+      yield
+    except Exception as error:  # pylint: disable=broad-except
+      self._failed = True
+      reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+      raise OSError(
+          f'no checkpoint could be saved in {self._directory} ({reason}); make '
+          'room there and run the same command again, it goes on from the '
+          'checkpoint before') from error
 
 
 def config_differences(stored_json: str, now_json: str) -> list[str]:

@@ -24,7 +24,8 @@ from train_lib import report
 _NO_MATTER = ('seed', 'preset', 'data_dir', 'manual_dir', 'cache_dir',
               'data_threads', 'init_checkpoint', 'init_sha256', 'dataset',
               'split_files', 'comparisons', 'headline_metrics',
-              'prompt_histogram', 'eval_per_epochs', 'eval_every_steps')
+              'prompt_histogram', 'eval_per_epochs', 'eval_every_steps',
+              'checkpoint_every_steps')
 _ORDER_SEED = 'continual.rand_seed'
 
 

@@ -17,7 +17,7 @@ Query features come from the frozen pretrained ViT, so they are computed the
 first time a set is scored and reused for the rest of the run.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 import itertools
 from typing import Any
 
@@ -36,12 +36,14 @@ class Evaluator:
 
   Attributes:
     headline: name of the selection that the config asks for.
+    between_batches: called so; may raise to abandon an evaluation.
   """
 
   def __init__(self, program: Any, stream: Any,
                devices: parallel.Devices = None):
     config, model = program.config, program.model
     self.headline = headline(config, model)
+    self.between_batches: Callable[[], None] = lambda: None
     self._config, self._stream, self._devices = config, stream, devices
     self._query = lambda frozen, images: base.Query()
     if model.prompt.query_needs:
@@ -91,6 +93,7 @@ class Evaluator:
       sums.append(self._step(state, frozen, batch, queries[number], info,
                              competing, np.bool_(compare)))
       jax.block_until_ready(sums[-1])
+      self.between_batches()
     return self._scores(eval_set, parallel.unreplicate(sums), compare)
 
   def _scores(self, eval_set: Any, sums: list[Any], compare: bool) -> Scores:

@@ -88,7 +88,7 @@ def _with_review(phases: Any) -> Any:
   def longer(stream, task):
     return (*phases(stream, task), base.Phase(
         'review', stream.review_schedule(task),
-        lambda: stream.review_batches(task)))
+        lambda start: stream.review_batches(task, start)))
 
   return longer
 

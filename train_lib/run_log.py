@@ -17,6 +17,9 @@ Tags are the original's (`loss`, `accuracy_3`, `avg_acc`, ...); the x-axis of
 everything is the global step.
 """
 
+from collections.abc import Mapping
+import os
+import pathlib
 from typing import Any
 
 from clu import metric_writers
@@ -30,14 +33,22 @@ from train_lib import figures
 from train_lib import metrics as metrics_lib
 from train_lib import parallel
 
+EVENTS = 'events.out.tfevents.*'
+_PREFIX = 'log:'
+
 
 class RunLog:
-  """Writes from the first host only; the others stay silent."""
+  """Writes from the first host only; the others stay silent.
+
+  Attributes:
+    bad_step: first step whose loss was found not to be finite, if any.
+  """
 
   def __init__(self, workdir: str, config: Any, *, num_tasks: int,
                num_steps: int, first_step: int, batch_size: int):
     """`num_steps` of the whole run; `batch_size` is global."""
     first_host = jax.process_index() == 0
+    self._workdir, self.bad_step = pathlib.Path(workdir), None
     self._writer = metric_writers.create_default_writer(
         workdir, just_logging=not first_host)
     if first_step == 0:
@@ -50,6 +61,7 @@ class RunLog:
     self._num_epochs = config.num_epochs
     self._histograms = config.prompt_histogram
     self._pending: list[Any] = []
+    self._merged: Any = None  # of the steps before those
 
   def train_step(self, metrics: Any, *, task: int, step: int,
                  steps_per_epoch: int) -> None:
@@ -68,15 +80,55 @@ class RunLog:
 
   def flush_train(self, global_step: int, *, task: int) -> dict[str, float]:
     """Writes the means since the last flush and returns them."""
-    merged = None
     with np.errstate(all='ignore'):  # the caller looks for what is not finite
-      for metrics in parallel.unreplicate(self._pending):
-        merged = metrics if merged is None else merged.merge(metrics)
-      values = {k: float(v) for k, v in merged.compute().items()}
-    self._pending = []
+      self._merge(global_step)
+      values = {k: float(v) for k, v in self._merged.compute().items()}
+    self._merged = None
     self._writer.write_scalars(global_step, {**values, 'task_id': task})
     self._bar.set_postfix(loss=f'{values["loss"]:.3f}', refresh=False)
     return values
+
+  def _merge(self, global_step: int) -> None:
+    """Takes the pending metrics, the last of which are of `global_step`."""
+    first = global_step - len(self._pending) + 1
+    for step, metrics in enumerate(parallel.unreplicate(self._pending), first):
+      if self.bad_step is None and not np.isfinite(metrics.loss.total):
+        self.bad_step = step
+      self._merged = (
+          metrics if self._merged is None else self._merged.merge(metrics))
+    self._pending = []
+
+  def arrays(self, global_step: int) -> dict[str, np.ndarray]:
+    """Metrics since the last flush, for a checkpoint."""
+    with np.errstate(all='ignore'):
+      self._merge(global_step)
+    return {f'{_PREFIX}{i}': np.asarray(leaf)
+            for i, leaf in enumerate(jax.tree.leaves(self._merged))}
+
+  def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+    """Takes back what `arrays` gave, among other things."""
+    leaves = [v for k, v in sorted(
+        arrays.items(), key=lambda item: (len(item[0]), item[0]))
+              if k.startswith(_PREFIX)]
+    if leaves:
+      self._merged = jax.tree.unflatten(
+          jax.tree.structure(metrics_lib.TrainMetrics.empty()), leaves)
+
+  def flush(self) -> dict[str, int]:
+    """Puts all events on the disk; returns `{name: bytes}` of their files.
+
+    Raises:
+      OSError: they could not be written.
+    """
+    try:
+      self._writer.flush()
+    except Exception as error:  # pylint: disable=broad-except
+      raise OSError(f'no events could be written in {self._workdir} ({error})'
+                    ) from error
+    if jax.process_index():
+      return {}
+    return {path.name: path.stat().st_size
+            for path in sorted(self._workdir.glob(EVENTS))}
 
   def evaluation(self, global_step: int, scores: Any, selection: str) -> None:
     """Writes the accuracies of one evaluation of all sets so far."""
@@ -90,6 +142,10 @@ class RunLog:
     self._writer.write_scalars(global_step, values)
     self._bar.write(f'step {global_step}: avg_acc {values["avg_acc"]:.2%} over '
                     f'{len(scores)} evaluation set(s), {selection} selection')
+
+  def scalars(self, global_step: int, values: dict[str, float]) -> None:
+    """Writes what a method has to say."""
+    self._writer.write_scalars(global_step, values)
 
   def task_end(self, global_step: int, results: Any, task: int) -> None:
     """Writes what is known after a task: metrics, pictures, histograms."""
@@ -122,21 +178,21 @@ class RunLog:
     self._writer.close()
 
 
-def check_finite(metrics: dict[str, float], step: int, task: int,
-                 checkpoints: Any) -> None:
-  """Stops a run whose loss is no longer a number.
+def rewind(workdir: str, events: Mapping[str, int]) -> None:
+  """Takes back events that were written after a checkpoint.
 
-  Raises:
-    FloatingPointError: names step, task and the last good checkpoint.
+  Args:
+    workdir: of the run.
+    events: from `RunLog.flush`, of the time of the checkpoint; files that were
+      not there yet are deleted.
   """
-  if np.isfinite(metrics['loss']):
+  if jax.process_index():
     return
-  checkpoints.wait()
-  last = checkpoints.latest_task
-  raise FloatingPointError(
-      f'loss is {metrics["loss"]} at step {step}, task {task}; the last good '
-      f'checkpoint is {"none" if last is None else f"that of task {last}"}; '
-      'lower config.learning_rate')
+  for path in pathlib.Path(workdir).glob(EVENTS):
+    if path.name not in events:
+      path.unlink()
+    elif path.stat().st_size > events[path.name]:
+      os.truncate(path, events[path.name])
 
 
 def parameter_overview(program: Any) -> str:

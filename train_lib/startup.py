@@ -31,6 +31,7 @@ from models import vit
 from train_lib import controls
 from train_lib import metrics
 from train_lib import optimizer as optimizer_lib
+from train_lib import projection
 
 _CHOICES = {
     'vit_classifier': classifier.READOUTS,
@@ -50,6 +51,8 @@ _CHOICES = {
     'gaussian_mode': ('', 'jax_released', 'paper'),
     'regularizer': ('', 'ewc', 'lwf'),
     'replay.policy': ('class_balanced', 'reservoir'),
+    'pgp.variant': projection.VARIANTS,
+    'pgp.collect': projection.COLLECT,
     'head_init': ('zero', 'trunc_normal'),
     'prompt_position': ('before_cls', 'after_cls'),
     'augmentation': ('crop_flip', 'crop', 'none'),
@@ -69,7 +72,7 @@ _POSITIVE = (
     'per_device_batch_size', 'num_epochs', 'input_size', 'resize_size',
     'continual.num_tasks', 'continual.num_classes_per_task', 'data_threads',
     'temperature', 'prompt_pool_param.pool_size', 'prompt_pool_param.length',
-    'prompt_pool_param.top_k')
+    'prompt_pool_param.top_k', *projection.POSITIVE)
 
 
 def expand(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

@@ -14,9 +14,7 @@
 """The story of a run: tasks in, accuracy matrix out."""
 
 import contextlib
-import dataclasses
 import functools
-import time
 from typing import Any
 
 import jax
@@ -24,16 +22,19 @@ import jax
 import input_pipeline
 from models.prompts import base
 from train_lib import cadence
-from train_lib import checkpoint
 from train_lib import evaluate
+from train_lib import interrupt as interrupt_lib
+from train_lib import keeper as keeper_lib
 from train_lib import parallel
 from train_lib import probe as probe_lib
 from train_lib import program as program_lib
 from train_lib import replay
+from train_lib import run as run_lib
 from train_lib import run_log
 from train_lib import state as state_lib
 from train_lib import steps
 from train_lib import workdir as workdir_lib
+from train_lib.place import TRAINED
 from train_lib.results import Results
 from train_lib.results import Scores
 
@@ -58,22 +59,21 @@ def train_and_evaluate(program: program_lib.Program, stream: Any, workdir: str
                        ) -> Results:
   """Learns the tasks one after the other and scores all tasks so far.
 
-  Continues after the last task that `workdir` holds a checkpoint of.
+  Continues where the newest checkpoint in `workdir` was written.
 
   Args:
     program, stream: from `prepare`.
     workdir: existing folder for results, events and checkpoints.
 
-  Returns:
-    The results of the whole run.
-
   Raises:
     ValueError: `workdir` belongs to another config.
     FloatingPointError: a loss that is not finite.
+    OSError: a checkpoint could not be saved.
+    interrupt.Stopped: after SIGTERM or Ctrl-C; the run is saved.
   """
   config, config_json = program.config, program.config.to_json_best_effort()
   stream = replay.wrap_stream(config, stream)
-  workdir_lib.claim(workdir, config_json)
+  ours = workdir_lib.claim(workdir, config_json)
   evaluator = evaluate.Evaluator(program, stream)
   results = Results(len(stream.tasks), [e.name for e in stream.eval_sets],
                     evaluator.headline)
@@ -82,117 +82,118 @@ def train_and_evaluate(program: program_lib.Program, stream: Any, workdir: str
       workdir_lib.provenance(config, stream))
 
   with contextlib.ExitStack() as closing:
+    interrupt = closing.enter_context(interrupt_lib.Interrupt())
     checkpoints = closing.enter_context(workdir_lib.open_checkpoints(workdir))
     frozen, state = program.start()
-    last_task = -1
-    if restored := checkpoints.restore_latest(state):
-      last_task, state, recorded = restored
-      results.restore(recorded)
-      stream.restore(recorded)
+    place, state, recorded = workdir_lib.resume(
+        checkpoints, state, results, stream)
     if results.finished:
       save_results()
       return results
 
-    step = int(state.step)
-    log = closing.enter_context(open_log(program, stream, workdir, step))
-    run = start_run(program, stream, frozen, evaluator, log, checkpoints)
+    interrupt.check()
+    if ours:
+      run_log.rewind(workdir, place.events)
+    log = closing.enter_context(
+        run_lib.open_log(program, stream, workdir, int(state.step)))
+    log.restore(recorded)
+    keeper = keeper_lib.Keeper(
+        config, stream, results, log, checkpoints, interrupt,
+        place=place, step=int(state.step))
+    evaluator.between_batches = interrupt.check
+    run = run_lib.start(program, stream, frozen, evaluator, log, keeper)
     state = parallel.replicate(state)
-    for task in stream.tasks[last_task + 1:]:
-      started, first_step = time.time(), step
-      state, step = train_task(run, state, task, step)
-      stream.end_task(task)
-      seconds = time.time() - started
-      scores = score_task(run, state, task, step)
-      results.record(
-          task.index, scores, seconds=seconds, images_per_second=(
-              (step - first_step) * stream.global_batch_size / seconds))
+    for task in stream.tasks[place.next_task:]:
+      state = train_task(run, state, task)
+      scores = score_task(run, state, task)
+      results.record(task.index, scores, **keeper.pace())
       if scores:
-        log.task_end(step, results, task.index)
-      if cadence.saved_after(stream, task):
-        checkpoints.save(task.index, parallel.unreplicate(state),
-                         {**results.arrays(), **stream.arrays()})
+        log.task_end(keeper.step, results, task.index)
+      if keeper.done(state, task):
         save_results()
+      keeper.stop_if_asked(state)
   return results
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-  """What all tasks of a run share.
-
-  Attributes:
-    program, stream: from `prepare`.
-    frozen: replicated.
-    train_step: compiled once.
-    evaluator: scores evaluation sets.
-    probe: what hooks may ask of the model; `probe.at(task)` is for a task.
-    log, checkpoints: where metrics and finished tasks go.
-  """
-
-  program: program_lib.Program
-  stream: Any
-  frozen: Any
-  train_step: Any
-  evaluator: evaluate.Evaluator
-  probe: probe_lib.Probe
-  log: run_log.RunLog
-  checkpoints: checkpoint.Checkpointer
-
-
-def start_run(program: program_lib.Program, stream: Any, frozen: Any,
-              evaluator: evaluate.Evaluator, log: run_log.RunLog,
-              checkpoints: checkpoint.Checkpointer) -> Run:
-  """Puts the frozen parameters on the devices and makes the train step."""
-  frozen = parallel.replicate(frozen)
-  train_step = parallel.pmap(
-      steps.make_train_step(program.config, program.model, program.method,
-                            program.optimizer,
-                            global_batch_size=stream.global_batch_size),
-      in_axes=(0, 0, 0, None), donate_argnums=0)
-  return Run(program, stream, frozen, train_step, evaluator,
-             probe_lib.Probe(program, stream, frozen), log, checkpoints)
-
-
-def train_task(run: Run, state: Any, task: Any, step: int) -> tuple[Any, int]:
-  """One task: the method's hook, its phases, its hook.
+def train_task(run: run_lib.Run, state: Any, task: Any) -> Any:
+  """One task, or what is left of it: the method's hook, its phases, its hook.
 
   Args:
     run: of all tasks.
     state: replicated; is given up.
     task: of the stream.
-    step: steps made so far in the whole run.
 
   Returns:
-    The state after the task and the steps made by then.
+    The state after the task.
   """
-  program, probe = run.program, run.probe.at(task)
-  state = begin_task(program, state, task, probe)
+  program, probe, keeper = run.program, run.probe.at(task), run.keeper
+  if keeper.begin(task):
+    state = begin_task(program, state, task, probe)
+  if keeper.place.stage == TRAINED:
+    return state
+  first = 0
   for phase in program.method.phases(run.stream, task):
-    schedule = phase.schedule
-    info = steps.TaskInfo.create(
-        task.index, task.class_mask, first_step=step,
-        steps_per_epoch=schedule.steps_per_epoch)
-    for i, batch in enumerate(parallel.prefetch(phase.batches()), start=1):
-      state, metrics = run.train_step(state, run.frozen, batch, info)
-      run.log.train_step(metrics, task=task.index, step=i - 1,
-                         steps_per_epoch=schedule.steps_per_epoch)
-      step += 1
-      if i % schedule.steps_per_epoch == 0:
-        run_log.check_finite(run.log.flush_train(step, task=task.index), step,
-                             task.index, run.checkpoints)
-      if task.eval_sets and i < schedule.num_steps and cadence.evaluation_due(
-          program.config, i, schedule.steps_per_epoch):
-        scores = run.evaluator(state, run.frozen, task, compare=False)
-        run.log.evaluation(step, scores, run.evaluator.headline)
-  return end_task(program, state, task, probe), step
+    state = train_phase(run, state, task, phase, first)
+    first += phase.schedule.num_steps
+  state = end_task(program, state, task, probe)
+  run.stream.end_task(task)
+  keeper.trained(state)
+  return state
 
 
-def score_task(run: Run, state: Any, task: Any, step: int
-               ) -> dict[int, Scores]:
+def train_phase(run: run_lib.Run, state: Any, task: Any, phase: Any,
+                first: int) -> Any:
+  """The steps of a phase that are not made yet.
+
+  A checkpoint is older than the evaluation after its step, which therefore
+  comes first when a run goes on.
+
+  Args:
+    first: steps that the task makes before this phase.
+  """
+  keeper, schedule = run.keeper, phase.schedule
+  made = min(keeper.place.steps - first, schedule.num_steps)
+  if made:
+    evaluate_within(run, state, task, schedule, made)
+  info = steps.TaskInfo.create(
+      task.index, task.class_mask, first_step=keeper.step - made,
+      steps_per_epoch=schedule.steps_per_epoch)
+  batches = parallel.prefetch(phase.batches(made))
+  for i, batch in enumerate(batches, start=made + 1):
+    state, metrics = run.train_step(state, run.frozen, batch, info)
+    run.log.train_step(metrics, task=task.index, step=i - 1,
+                       steps_per_epoch=schedule.steps_per_epoch)
+    keeper.count_step()
+    if i % schedule.steps_per_epoch == 0:
+      keeper.flush_log()
+    keeper.step_done(state)
+    evaluate_within(run, state, task, schedule, i)
+  return state
+
+
+def evaluate_within(run: run_lib.Run, state: Any, task: Any, schedule: Any,
+                    i: int) -> None:
+  """Evaluates after step `i` of a phase if that is due, its end aside."""
+  if task.eval_sets and i < schedule.num_steps and cadence.evaluation_due(
+      run.program.config, i, schedule.steps_per_epoch):
+    score(run, state, task, compare=False)
+
+
+def score_task(run: run_lib.Run, state: Any, task: Any) -> dict[int, Scores]:
   """Scores of a task that is done, by set; none where none are due."""
   if not cadence.evaluated_after(run.program.config, run.stream, task):
     return {}
-  scores = run.evaluator(state, run.frozen, task, compare=True)
-  run.log.evaluation(step, scores, run.evaluator.headline)
+  return score(run, state, task, compare=True)
+
+
+def score(run: run_lib.Run, state: Any, task: Any, *, compare: bool
+          ) -> dict[int, Scores]:
+  """One evaluation; a signal that comes meanwhile ends it and saves the run."""
+  try:
+    scores = run.evaluator(state, run.frozen, task, compare=compare)
+  finally:
+    run.keeper.stop_if_asked(state)
+  run.log.evaluation(run.keeper.step, scores, run.evaluator.headline)
   return scores
 
 
@@ -219,14 +220,3 @@ def end_task(program: program_lib.Program, state: Any, task: Any,
   before = parallel.unreplicate(state)
   after = hook(before, task.index, probe)
   return state if after is before else parallel.replicate(after)
-
-
-def open_log(program: program_lib.Program, stream: Any, workdir: str,
-             first_step: int) -> Any:
-  """Context that gives the `RunLog` of a run and closes it."""
-  num_steps = sum(phase.schedule.num_steps for task in stream.tasks
-                  for phase in program.method.phases(stream, task))
-  return contextlib.closing(run_log.RunLog(
-      workdir, program.config, num_tasks=len(stream.tasks),
-      num_steps=num_steps, first_step=first_step,
-      batch_size=stream.global_batch_size))

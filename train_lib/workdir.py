@@ -28,13 +28,17 @@ from train_lib import checkpoint
 from train_lib import fingerprint
 from train_lib import program as program_lib
 from train_lib import report
+from train_lib.place import Place
 from train_lib.results import Results
 
 CHECKPOINTS = 'checkpoints'
 
 
-def claim(workdir: str, config_json: str) -> None:
+def claim(workdir: str, config_json: str) -> bool:
   """Makes the folder that of this config; the one place that looks.
+
+  Returns:
+    Whether it was so before.
 
   Raises:
     ValueError: it belongs to another config (lists what differs), or holds
@@ -43,7 +47,8 @@ def claim(workdir: str, config_json: str) -> None:
   path = pathlib.Path(workdir) / 'config.json'
   # In this order: another host may claim the folder at this very moment.
   trained = (path.parent / CHECKPOINTS).exists()
-  if path.exists():
+  before = path.exists()
+  if before:
     differences = checkpoint.config_differences(path.read_text(), config_json)
     if differences:
       raise ValueError(f'workdir {workdir} belongs to another config '
@@ -54,12 +59,42 @@ def claim(workdir: str, config_json: str) -> None:
                      'that says of which run; choose another workdir')
   if jax.process_index() == 0:
     report.write_atomic(path, config_json)
+  return before
 
 
 def open_checkpoints(workdir: str) -> Any:
   """Context that gives the `Checkpointer` of a workdir and closes it."""
   folder = pathlib.Path(workdir).absolute() / CHECKPOINTS
   return contextlib.closing(checkpoint.Checkpointer(folder))
+
+
+def resume(checkpoints: checkpoint.Checkpointer, state: Any, results: Results,
+           stream: Any) -> tuple[Place, Any, dict[str, Any]]:
+  """Takes up the newest checkpoint, if there is one.
+
+  Args:
+    state: before the first step, unreplicated.
+    results, stream: are given what was stored of them.
+
+  Returns:
+    The place that the run is at, the state there, and all stored arrays.
+
+  Raises:
+    ValueError: the checkpoint was written with other batches.
+  """
+  restored, place = checkpoints.restore_latest(state), checkpoints.latest
+  if restored is None:
+    return Place(-1), state, {}
+  if place.rows_per_step != stream.rows_per_step:
+    raise ValueError(
+        f'the checkpoint was written with {place.rows_per_step} images per '
+        f'step, this run would have {stream.rows_per_step} on '
+        f'{jax.device_count()} device(s): set config.per_device_batch_size '
+        '(and replay.batch_size) so that they agree, or choose another workdir')
+  _, state, recorded = restored
+  results.restore(recorded)
+  stream.restore(recorded)
+  return place, state, recorded
 
 
 def save_results(results: Results, workdir: str, config_json: str,

@@ -23,6 +23,7 @@ from tests import fakes
 from tools import convert_weights
 from train_lib import checkpoint
 from train_lib import state as state_lib
+from train_lib.place import Place
 
 
 def _save(workdir, config):
@@ -30,7 +31,7 @@ def _save(workdir, config):
   state = fakes.start(config)[4]
   state = state.replace(params={k: v + 1 for k, v in state.params.items()})
   saver = checkpoint.Checkpointer(workdir / 'checkpoints')
-  saver.save(4, state, {})
+  saver.save(Place(4), state, {})
   saver.close()
   (workdir / 'config.json').write_text(config.to_json_best_effort())
   return state.params

@@ -14,6 +14,7 @@
 """Checkpoints: exact, whole or absent."""
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,9 @@ import pytest
 
 from train_lib import checkpoint
 from train_lib import results as results_lib
+from train_lib.place import DONE
+from train_lib.place import Place
+from train_lib.place import TRAINING
 
 TX = optax.chain(optax.clip_by_global_norm(1.),
                  optax.inject_hyperparams(optax.adamw)(learning_rate=.1))
@@ -95,7 +99,7 @@ def test_restores_every_bit(make):
   arrays = {'correct:batch': np.array([[3, -1], [2, 1]]),
             'loss': np.array([np.nan, 1 / 3]), 'a/b.c': np.zeros((0, 2))}
   checkpointer = make()
-  checkpointer.save(4, state, arrays)
+  checkpointer.save(Place(4), state, arrays)
   checkpointer.close()
   task, restored, restored_arrays = make().restore_latest(_state(0))
   assert task == 4
@@ -112,7 +116,7 @@ def test_stopped_and_resumed_equals_unbroken(make):
   for _ in range(3):
     state = _train(state)
   first = make()
-  first.save(0, state, {'x': np.zeros(1)})
+  first.save(Place(0), state, {'x': np.zeros(1)})
   first.close()
   _, state, _ = make().restore_latest(_state(0))
   for _ in range(3):
@@ -125,7 +129,7 @@ def test_results_survive(make):
   results.record(0, {0: results_lib.Scores(
       9, {'batch': 4}, loss=.1, prompt_counts=np.array([5, 4]))}, seconds=.5)
   checkpointer = make()
-  checkpointer.save(0, _state(), results.arrays())
+  checkpointer.save(Place(0), _state(), results.arrays())
   checkpointer.wait()
   other = results_lib.Results(2, ('a', 'b'), headline='batch')
   other.restore(checkpointer.restore_latest(_state())[2])
@@ -136,7 +140,7 @@ def test_save_takes_a_copy_before_it_returns(make):
   memory = {'store': np.arange(200_000.)}
   state = State(jnp.int32(0), {}, (), memory)
   checkpointer = make()
-  checkpointer.save(0, state, {'x': memory['store']})
+  checkpointer.save(Place(0), state, {'x': memory['store']})
   memory['store'][:] = -1
   _, restored, arrays = checkpointer.restore_latest(state)
   np.testing.assert_array_equal(restored.memory['store'], np.arange(200_000.))
@@ -146,23 +150,27 @@ def test_save_takes_a_copy_before_it_returns(make):
 def test_newest_is_restored_and_older_ones_are_deleted(make, tmp_path):
   checkpointer = make(max_to_keep=2)
   for task in range(4):
-    checkpointer.save(task, _state(task), {'task': np.array(task)})
+    checkpointer.save(Place(task), _state(task), {'task': np.array(task)})
   task, state, arrays = checkpointer.restore_latest(_state())
   assert (task, int(state.step), int(arrays['task'])) == (3, 21, 3)
   assert sorted(os.listdir(tmp_path / 'checkpoints')) == ['2', '3']
 
 
-def test_tasks_must_advance(make):
+def test_a_checkpoint_knows_its_place(make):
   checkpointer = make()
-  checkpointer.save(1, _state(), {'x': np.zeros(1)})
-  for task in (0, 1):
-    with pytest.raises(ValueError, match=f'task {task} is not later'):
-      checkpointer.save(task, _state(), {'x': np.zeros(1)})
+  assert checkpointer.latest is None
+  places = (Place(0, 7, TRAINING, 1 / 3, 16, {'events.out': 12}),
+            Place(0, 9, DONE, 2.5, 16, {'events.out': 12, 'b': 0}))
+  for place in places:
+    checkpointer.save(place, _state(), {'x': np.zeros(1)})
+    assert checkpointer.latest == place
+  assert [str(place) for place in places] == [
+      'in task 0, after 7 of its steps', 'after task 0']
 
 
 def test_another_structure_is_refused(make):
   checkpointer = make()
-  checkpointer.save(0, _state(), {'x': np.zeros(1)})
+  checkpointer.save(Place(0), _state(), {'x': np.zeros(1)})
   state = _state()
   wider = state.replace(params=state.params | {
       'head/kernel': jnp.zeros((3, 5)), 'prompt/new': jnp.zeros(1)})
@@ -176,7 +184,7 @@ def test_another_structure_is_refused(make):
 
 def test_unfinished_save_is_ignored(make, tmp_path):
   first = make()
-  first.save(0, _state(1), {'x': np.zeros(1)})
+  first.save(Place(0), _state(1), {'x': np.zeros(1)})
   first.close()
   directory = tmp_path / 'checkpoints'
   # What a kill in the middle of the next save leaves behind.
@@ -189,7 +197,7 @@ def test_unfinished_save_is_ignored(make, tmp_path):
   task, state, _ = checkpointer.restore_latest(_state())
   assert task == 0
   _assert_same(state, _state(1))
-  checkpointer.save(1, _state(2), {'x': np.ones(1)})
+  checkpointer.save(Place(1), _state(2), {'x': np.ones(1)})
   task, state, _ = checkpointer.restore_latest(_state())
   assert task == 1
   _assert_same(state, _state(2))
@@ -201,11 +209,12 @@ def test_killed_while_saving(make, tmp_path):
       import os, sys, threading
       import numpy as np
       from train_lib import checkpoint
+      from train_lib.place import Place
       c = checkpoint.Checkpointer({str(tmp_path / 'checkpoints')!r})
       big = {{'w': np.arange(3e6)}}
-      c.save(0, big, {{'x': np.zeros(1)}})
+      c.save(Place(0), big, {{'x': np.zeros(1)}})
       c.wait()
-      c.save(1, big, {{'x': np.ones(1)}})
+      c.save(Place(1), big, {{'x': np.ones(1)}})
       os._exit(9)  # as SIGKILL: nothing is cleaned up
       """)
   environment = os.environ | {
@@ -218,10 +227,36 @@ def test_killed_while_saving(make, tmp_path):
   np.testing.assert_array_equal(state['w'], np.arange(3e6))
 
 
+def test_a_full_disk_costs_no_earlier_checkpoint(make):
+  """A limit on the size of files stands for the disk."""
+  noise = np.random.default_rng(0).random(200_000)
+  first = make()
+  first.save(Place(0), {'w': noise}, {'x': np.zeros(1)})
+  first.wait()
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+  try:
+    with pytest.raises(OSError) as error:
+      first.save(Place(1), {'w': noise + 1}, {'x': np.ones(1)})
+      first.wait()
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+  assert '\n' not in str(error.value)
+  for word in ('checkpoints', 'File too large', 'make room'):
+    assert word in str(error.value)
+  first.close()
+  again = make()
+  assert again.latest == Place(0)
+  _, state, _ = again.restore_latest({'w': noise})
+  np.testing.assert_array_equal(state['w'], noise)
+  again.save(Place(1), {'w': noise + 1}, {'x': np.ones(1)})
+  assert again.latest == Place(1)
+
+
 def test_no_warnings(make):
   with warnings.catch_warnings():
     warnings.simplefilter('error')
     first = make()
-    first.save(0, _state(), {'x': np.zeros(1)})
+    first.save(Place(0), _state(), {'x': np.zeros(1)})
     first.close()
     make().restore_latest(_state())

@@ -221,8 +221,8 @@ def test_what_can_run_passes(changes):
 def test_notes_name_every_key_that_changes_nothing():
   config = _original_form()
   assert startup.notes(config, startup.expand(config)) == [
-      'keys without effect here: checkpoint_every_steps, '
-      'continual.offline_eval, eval_pad_last_batch, log_loss_every_steps, '
+      'keys without effect here: continual.offline_eval, '
+      'eval_pad_last_batch, log_loss_every_steps, '
       'prompt_pool_param.mask_first_epoch, '
       'prompt_pool_param.predefined_key_path, shuffle_buffer_size, trial']
 

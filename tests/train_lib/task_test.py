@@ -83,7 +83,8 @@ def test_tasks_without_evaluation_cost_no_checkpoint(tmp_path, monkeypatch):
   save, unreplicate = checkpoint.Checkpointer.save, parallel.unreplicate
   monkeypatch.setattr(
       checkpoint.Checkpointer, 'save',
-      lambda self, task, *args: (saved.append(task), save(self, task, *args)))
+      lambda self, place, *args: (saved.append(place.task),
+                                  save(self, place, *args)))
   monkeypatch.setattr(
       parallel, 'unreplicate',
       lambda tree: (copied.append(type(tree).__name__), unreplicate(tree))[1])

@@ -1,0 +1,95 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What a user sees when the command is stopped or something fails in it."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests import fakes
+
+_RECIPE = '''
+import os, resource, signal
+from tests import fakes
+from train_lib import checkpoint, evaluate, run_log
+
+def before(owner, name, number, action):
+  function, calls = getattr(owner, name), []
+  def wrapped(*args, **options):
+    calls.append(name)
+    if len(calls) == number:
+      action()
+    return function(*args, **options)
+  setattr(owner, name, wrapped)
+
+def fill_disk():
+  resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+def get_config():
+  {action}
+  return fakes.bare_config(**{changes!r})
+'''
+
+
+@pytest.fixture(name='run_main')
+def _run_main(repository, tmp_path):
+  """Runs main.py with a recipe that does something to its own process."""
+  changes = {'dataset': fakes.write_data(tmp_path / 'data.npz'),
+             'init_checkpoint': fakes.write_checkpoint(tmp_path / 'vit.npz'),
+             'num_epochs': 1, 'per_device_batch_size': 8}
+
+  def run(action, *arguments, **more):
+    recipe = tmp_path / 'recipe.py'
+    recipe.write_text(_RECIPE.format(action=action, changes={
+        **changes, **more}))
+    return subprocess.run(
+        [sys.executable, str(repository / 'main.py'), f'--my_config={recipe}',
+         f'--workdir={tmp_path / "run"}', *arguments],
+        env={**os.environ, 'XLA_FLAGS': ''}, cwd=tmp_path, text=True,
+        capture_output=True, timeout=300, check=False)
+
+  return run
+
+
+def _last_line(done):
+  assert 'Traceback' not in done.stdout + done.stderr, done.stderr
+  return [line for line in done.stderr.splitlines() if line.strip()][-1]
+
+
+def test_sigterm_and_ctrl_c_have_a_status_of_their_own(run_main, tmp_path):
+  done = run_main("before(run_log.RunLog, 'train_step', 7, lambda: "
+                  'os.kill(os.getpid(), signal.SIGTERM))')
+  assert done.returncode == 75, done.stderr
+  assert _last_line(done) == (
+      'stopped by SIGTERM in task 1, after 2 of its steps; the same command '
+      'goes on there')
+  assert not (tmp_path / 'run/results.json').exists() or (
+      '"finished": false' in (tmp_path / 'run/results.json').read_text())
+
+
+def test_a_full_disk_is_one_line(run_main, tmp_path):
+  done = run_main("before(checkpoint.Checkpointer, 'save', 2, fill_disk)")
+  assert done.returncode == 1, done.stderr
+  assert _last_line(done).startswith('error: no checkpoint could be saved in ')
+  assert [p.name for p in (tmp_path / 'run/checkpoints').iterdir()
+          if p.name.isdigit()] == ['0']
+
+
+def test_debug_nans_names_the_operation(run_main):
+  done = run_main('pass', '--debug_nans', learning_rate=1e38,
+                  grad_clip_max_norm=0.0)
+  assert done.returncode == 1, done.stderr
+  assert 'encountered in' in _last_line(done)

@@ -1,0 +1,149 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Kills real runs and looks whether anything of it shows in the end.
+
+  python -m tests.torture --kills 20 --method l2p --seed 0
+
+A run of three tasks on tiny data is killed with SIGKILL at random points and
+started again with the same command until it ends; then its results and events
+must be those of a run that nobody touched.  A run that ends before all kills
+are used up is followed by another.  The exit status is 0 if all are identical.
+"""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+
+from tests import fakes
+from tests.torture import comparison
+
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+_REPLAY = {'replay.capacity': 14, 'replay.policy': 'reservoir',
+           'replay.dark_weight': 0.3, 'replay.label_weight': 0.7,
+           'replay.batch_size': 8, 'replay.review_epochs': 2}
+METHODS = {'l2p': {}, 'dualprompt': fakes.DUALPROMPT, 'replay': _REPLAY,
+           'ewc': {'regularizer': 'ewc'}}
+_RECIPE = '''
+from tests import fakes
+
+def get_config():
+  return fakes.bare_config(**{changes!r})
+'''
+# Points that an undisturbed run comes to, roughly.
+_NUM_POINTS = 150
+
+
+@dataclasses.dataclass
+class Torture:
+  """One session.
+
+  Attributes:
+    folder: for inputs and workdirs.
+    method: one of `METHODS`.
+    kills: how many are wanted.
+    seed: of the points.
+  """
+
+  folder: pathlib.Path
+  method: str
+  kills: int
+  seed: int
+
+  def __post_init__(self):
+    self._rng = random.Random(self.seed)
+    changes = {
+        'dataset': fakes.write_data(self.folder / 'data.npz'),
+        'init_checkpoint': fakes.write_checkpoint(self.folder / 'vit.npz'),
+        'per_device_batch_size': 8, 'eval_per_epochs': 1, 'data_threads': 2,
+        'checkpoint_every_steps': 3, **METHODS[self.method]}
+    self._recipe = self.folder / 'recipe.py'
+    self._recipe.write_text(_RECIPE.format(changes=changes))
+
+  def run(self) -> bool:
+    """Whether all went well; prints what happens."""
+    kills, rounds, identical = 0, 0, True
+    with self._main('unbroken') as unbroken:
+      while kills < self.kills:
+        rounds += 1
+        name = f'killed{rounds}'
+        while kills < self.kills and (point := self._kill(name)):
+          kills += 1
+          print(f'kill {kills} of run {rounds}: {point}', flush=True)
+        with self._main(name) as last:
+          _finish(last)
+        if rounds == 1:
+          _finish(unbroken)
+        found = comparison.difference(self.folder / 'unbroken',
+                                      self.folder / name)
+        print(f'run {rounds}: {found or "identical"}', flush=True)
+        identical = identical and not found
+    print(f'{self.method}, seed {self.seed}: {kills} kills and as many resumes '
+          f'in {rounds} run(s): '
+          f'{"identical" if identical else "NOT identical"}', flush=True)
+    return identical
+
+  def _kill(self, name: str) -> str:
+    """Starts a run and kills it; the point, or nothing if it was done first."""
+    most = max(8, min(_NUM_POINTS, 3 * _NUM_POINTS // self.kills))
+    count = self._rng.randint(1, most)
+    delay = self._rng.choice((0.0, self._rng.uniform(0, 0.05)))
+    with self._main(name, '-m', 'tests.torture.victim', str(count),
+                    str(delay)) as victim:
+      told = _finish(victim, status=-signal.SIGKILL)
+    points = [line.removeprefix('point: ') for line in told.splitlines()
+              if line.startswith('point: ')]
+    return f'{points[-1]}, {1000 * delay:.0f} ms later' if (
+        victim.returncode) else ''
+
+  def _main(self, name: str, *wrapper: str) -> subprocess.Popen:
+    """Starts the same command on one device, whoever runs it."""
+    path = [str(_ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
+    environment = {**os.environ, 'XLA_FLAGS': '', 'JAX_PLATFORMS': 'cpu',
+                   'PYTHONPATH': os.pathsep.join(path)}
+    return subprocess.Popen(
+        [sys.executable, *wrapper, str(_ROOT / 'main.py'),
+         f'--my_config={self._recipe}', f'--workdir={self.folder / name}'],
+        env=environment, text=True, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE)
+
+
+def _finish(run: subprocess.Popen, *, status: int = 0) -> str:
+  """Waits for a run that must end well or with `status`; what it told."""
+  told = run.communicate()[1]
+  if run.returncode not in (0, status):
+    raise RuntimeError(f'status {run.returncode}:\n{told}')
+  return told
+
+
+def main() -> int:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--kills', type=int, default=20)
+  parser.add_argument('--method', choices=sorted(METHODS), default='l2p')
+  parser.add_argument('--seed', type=int, default=0)
+  options = parser.parse_args()
+  os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # and is quiet of it
+  with tempfile.TemporaryDirectory() as folder:
+    session = Torture(pathlib.Path(folder), options.method, options.kills,
+                      options.seed)
+    return 0 if session.run() else 1
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,68 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What two runs left, number by number."""
+
+from collections.abc import Iterator
+import json
+import pathlib
+from typing import Any
+
+from tensorboard.backend.event_processing import event_file_loader
+
+# Not a function of config and data.
+_TIMES = ('seconds', 'images_per_second')
+
+
+def difference(expected: pathlib.Path, found: pathlib.Path) -> str:
+  """The first thing in which two workdirs differ; empty if there is none.
+
+  Compared are results.json without times and all events (hyperparameters by
+  name only, they hold a time).
+  """
+  want, have = (json.loads((folder / 'results.json').read_text())
+                for folder in (expected, found))
+  for path, a, b in _leaves('results.json', want, have):
+    if a != b:
+      return f'{path}: {a} -> {b}'
+  want, have = events(expected), events(found)
+  for entry in sorted(set(want) | set(have)):
+    if want.count(entry) != have.count(entry):
+      return (f'event {entry[1]} of step {entry[0]}: {want.count(entry)} times '
+              f'-> {have.count(entry)} times')
+  return ''
+
+
+def events(workdir: pathlib.Path) -> list[tuple[int, str, bytes]]:
+  """(step, tag, value) of each event of a run."""
+  found = []
+  for path in sorted(workdir.glob('events.out.tfevents.*')):
+    for event in event_file_loader.LegacyEventFileLoader(str(path)).Load():
+      for value in event.summary.value:
+        timed = value.tag.startswith('_hparams_')
+        found.append((event.step, value.tag,
+                      b'' if timed else value.SerializeToString()))
+  return found
+
+
+def _leaves(path: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:
+  """Where two JSON values may differ."""
+  if isinstance(a, dict) and isinstance(b, dict):
+    for key in sorted(a.keys() | b.keys()):
+      if key not in _TIMES:
+        yield from _leaves(f'{path}:{key}', a.get(key), b.get(key))
+  elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+    for i, pair in enumerate(zip(a, b, strict=True)):
+      yield from _leaves(f'{path}:{i}', *pair)
+  else:
+    yield path, a, b

@@ -1,0 +1,153 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Keeps a run: knows where it is and saves it so that it goes on exactly.
+
+  keeper = Keeper(config, stream, results, log, checkpoints, interrupt, place)
+  keeper.begin(task)
+  ...
+  keeper.step_done(state)         # saves when due, stops when asked to
+"""
+
+import dataclasses
+import time
+from typing import Any
+
+import numpy as np
+
+from train_lib import cadence
+from train_lib import checkpoint
+from train_lib import interrupt as interrupt_lib
+from train_lib import parallel
+from train_lib import run_log
+from train_lib.place import DONE
+from train_lib.place import Place
+from train_lib.place import TRAINED
+from train_lib.place import TRAINING
+
+
+class Keeper:
+  """Saves a run now and then, and when it is asked to stop.
+
+  Attributes:
+    place: where the run is.
+    step: optimizer steps made so far in the whole run.
+  """
+
+  def __init__(self, config: Any, stream: Any, results: Any,
+               log: run_log.RunLog, checkpoints: checkpoint.Checkpointer,
+               interrupt: interrupt_lib.Interrupt, *, place: Place, step: int):
+    """Continues at `place`, which is saved already."""
+    self.place, self.step = place, step
+    self._config, self._stream, self._results = config, stream, results
+    self._log, self._checkpoints = log, checkpoints
+    self._interrupt = interrupt
+    self._saved = _key(place)
+    self._started = time.time()
+
+  def begin(self, task: Any) -> bool:
+    """Starts the clock of a task; whether its first step is still to come."""
+    self._started = time.time() - self.place.seconds
+    if self.place.task == task.index and self.place.stage != DONE:
+      return False
+    self._started = time.time()
+    self.place = dataclasses.replace(
+        self.place, task=task.index, steps=0, stage=TRAINING)
+    return True
+
+  def count_step(self) -> None:
+    """One more optimizer step was made."""
+    self.step += 1
+    self.place = dataclasses.replace(self.place, steps=self.place.steps + 1)
+
+  def flush_log(self) -> None:
+    """Writes training metrics; stops a run whose loss is no longer a number."""
+    values = self._log.flush_train(self.step, task=self.place.task)
+    if not np.isfinite(values['loss']):
+      self._complain(f'loss is {values["loss"]} at step {self._log.bad_step}')
+
+  def step_done(self, state: Any) -> None:
+    """Saves if it is due; state replicated, as in all that follow.
+
+    Raises:
+      interrupt.Stopped: after a signal; the run is saved.
+    """
+    if cadence.save_due(self._config, self.step):
+      self.save(state)
+    self.stop_if_asked(state)
+
+  def trained(self, state: Any) -> None:
+    """All of a task but its scores is done."""
+    self.place = dataclasses.replace(
+        self.place, stage=TRAINED, seconds=time.time() - self._started)
+    self.stop_if_asked(state)
+
+  def done(self, state: Any, task: Any) -> bool:
+    """A task is scored and recorded; returns whether that was saved."""
+    self.place = dataclasses.replace(self.place, stage=DONE)
+    due = cadence.saved_after(self._stream, task)
+    if due:
+      self.save(state)
+    return due
+
+  def pace(self) -> dict[str, float]:
+    """What `Results.record` keeps of the speed of a task's training."""
+    images = self.place.steps * self._stream.global_batch_size
+    return {'seconds': self.place.seconds,
+            'images_per_second': images / self.place.seconds}
+
+  def stop_if_asked(self, state: Any) -> None:
+    """Saves and raises `Stopped` after a signal."""
+    if self._interrupt.requested:
+      self.save(state)
+      self._checkpoints.wait()
+      self._interrupt.check(f' {self.place}')
+
+  def save(self, state: Any) -> None:
+    """Starts to save; a place that is saved already is not saved again.
+
+    Raises:
+      FloatingPointError: the state is not worth it.
+      OSError: this save, or the one before, failed.
+    """
+    if _key(self.place) == self._saved:
+      return
+    log = self._log.arrays(self.step)
+    if self._log.bad_step is not None:
+      self._complain(f'loss is not finite at step {self._log.bad_step}')
+    state = parallel.unreplicate(state)
+    for path, leaf in state.params.items():
+      if not np.all(np.isfinite(np.asarray(leaf, np.float32))):
+        self._complain(f'parameter {path} is not finite at step {self.step}')
+    if self.place.stage == TRAINING:
+      self.place = dataclasses.replace(
+          self.place, seconds=time.time() - self._started)
+    # Events first: whatever a checkpoint says is there, is there.
+    place = dataclasses.replace(
+        self.place, rows_per_step=self._stream.rows_per_step,
+        events=self._log.flush())
+    self._checkpoints.save(place, state, {
+        **self._results.arrays(), **self._stream.arrays(), **log})
+    self._saved = _key(self.place)
+
+  def _complain(self, what: str) -> None:
+    self._checkpoints.wait()
+    last = self._checkpoints.latest
+    raise FloatingPointError(
+        f'{what}, task {self.place.task}; the last good checkpoint is '
+        f'{"none" if last is None else f"that {last}"}; lower '
+        'config.learning_rate, or find the operation with --debug_nans')
+
+
+def _key(place: Place) -> tuple[int, int, str]:
+  return place.task, place.steps, place.stage

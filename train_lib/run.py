@@ -1,0 +1,79 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What all tasks of a run share: compiled steps, evaluator, log and keeper."""
+
+import contextlib
+import dataclasses
+from typing import Any
+
+import jax
+
+from train_lib import evaluate
+from train_lib import keeper as keeper_lib
+from train_lib import parallel
+from train_lib import probe as probe_lib
+from train_lib import program as program_lib
+from train_lib import run_log
+from train_lib import steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What all tasks of a run share.
+
+  Attributes:
+    program, stream: from `prepare`.
+    frozen: replicated.
+    train_step: compiled once.
+    evaluator: scores evaluation sets.
+    probe: what hooks may ask of the model; `probe.at(task)` is for a task.
+    log: where metrics go.
+    keeper: knows where the run is and saves it.
+  """
+
+  program: program_lib.Program
+  stream: Any
+  frozen: Any
+  train_step: Any
+  evaluator: evaluate.Evaluator
+  probe: probe_lib.Probe
+  log: run_log.RunLog
+  keeper: keeper_lib.Keeper
+
+
+def start(program: program_lib.Program, stream: Any, frozen: Any,
+          evaluator: evaluate.Evaluator, log: run_log.RunLog,
+          keeper: keeper_lib.Keeper) -> Run:
+  """Puts the frozen parameters on the devices and makes the train step."""
+  frozen = parallel.replicate(frozen)
+  train_step = parallel.pmap(
+      steps.make_train_step(program.config, program.model, program.method,
+                            program.optimizer,
+                            global_batch_size=stream.global_batch_size),
+      in_axes=(0, 0, 0, None),
+      # What was given up cannot be run again, operation by operation.
+      donate_argnums=() if jax.config.jax_debug_nans else 0)
+  return Run(program, stream, frozen, train_step, evaluator,
+             probe_lib.Probe(program, stream, frozen, log=log), log, keeper)
+
+
+def open_log(program: program_lib.Program, stream: Any, workdir: str,
+             first_step: int) -> Any:
+  """Context that gives the `RunLog` of a run and closes it."""
+  num_steps = sum(phase.schedule.num_steps for task in stream.tasks
+                  for phase in program.method.phases(stream, task))
+  return contextlib.closing(run_log.RunLog(
+      workdir, program.config, num_tasks=len(stream.tasks),
+      num_steps=num_steps, first_step=first_step,
+      batch_size=stream.global_batch_size))
