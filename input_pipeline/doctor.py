@@ -39,6 +39,7 @@ def main(argv=None):
   """Prints the report; returns the exit status."""
   args = _parser().parse_args(argv)
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
   logging.set_verbosity(logging.ERROR)  # what matters is in the report
   config = types.SimpleNamespace(
       dataset=args.name, data_dir=args.data_dir, manual_dir=args.manual_dir,

@@ -29,6 +29,7 @@ Only `.pth` files need torch, on this machine and once; they are read with
 import argparse
 import hashlib
 import pathlib
+import pickle
 import sys
 from typing import Any
 
@@ -59,6 +60,10 @@ def read_torch(path: str) -> Any:
     # iBOT stores its command line beside the weights: plain data as well.
     with torch.serialization.safe_globals([argparse.Namespace]):
       content = torch.load(path, map_location='cpu', weights_only=True)
+  except pickle.UnpicklingError as e:  # torch would advise to run it
+    raise ValueError(
+        'holds more than arrays and plain values, which could be code; save '
+        'its state dict alone, or ask for safetensors') from e
   except Exception as e:  # torch raises what its unpickler met
     raise ValueError(f'{path!r} cannot be read as plain weights: '
                      f'{str(e).splitlines()[0]}') from e

@@ -224,3 +224,26 @@ def test_other_inputs_are_one_line(name, content, message, tmp_path, capsys):
   error = capsys.readouterr().err
   assert error.startswith('error: ') and message in error
   assert error.count('\n') == 1
+
+
+class _Code:
+
+  def __reduce__(self):
+    return exec, ('raise SystemExit("the file was executed")',)
+
+
+def test_files_of_torch_itself(arrays, tmp_path, capsys):
+  torch = pytest.importorskip('torch', reason='torch is not a requirement')
+  state = {name: torch.from_numpy(array)
+           for name, array in weights.to_timm(arrays).items()}
+  path, out = str(tmp_path / 'moco.pth'), str(tmp_path / 'out.npz')
+  torch.save({'state_dict': _prefixed('module.base_encoder.', state),
+              'arch': 'vit', 'epoch': 3}, path)
+  assert convert_weights.main([path, out]) == 0
+  with np.load(out) as file:
+    for name, array in arrays.items():
+      np.testing.assert_array_equal(file[name], array)
+  torch.save({'model': state, 'extra': _Code()}, path)
+  assert convert_weights.main([path, str(tmp_path / 'other.npz')]) == 1
+  assert 'could be code' in capsys.readouterr().err
+  assert not (tmp_path / 'other.npz').exists()
