@@ -16,10 +16,12 @@
 The environment is set before anything imports JAX; child processes inherit it.
 """
 
+import gc
 import getpass
 import os
 import pathlib
 import socket
+import sys
 import tempfile
 
 import pytest
@@ -60,6 +62,19 @@ def shared():
   if not folder.is_dir():
     pytest.skip(f'no folder {folder} with reference data (set SHARED_DIR)')
   return folder
+
+
+@pytest.fixture(scope='module', autouse=True)
+def release_programs():
+  """Frees compiled programs after each file.
+
+  Every one holds some memory maps, of which Linux gives a process 65,530; the
+  whole suite needs more, and XLA then dies of a segmentation fault.
+  """
+  yield
+  if 'jax' in sys.modules:
+    sys.modules['jax'].clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope='session')
