@@ -20,6 +20,7 @@
 
 import contextlib
 import http.server
+import pathlib
 import threading
 import time
 
@@ -105,3 +106,9 @@ def serve(content, *, breaks=(), statuses=(), ranges=True, etag='"1"',
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+def cached(cache):
+  """Kinds of files in a cache of downloads, locks aside."""
+  return sorted(path.name.partition('-')[2] for path in
+                pathlib.Path(cache).iterdir() if path.suffix != '.lock')

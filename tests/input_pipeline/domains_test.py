@@ -18,6 +18,7 @@ import pytest
 
 from input_pipeline import datasets
 from input_pipeline import scenarios
+from tests.input_pipeline import small_data
 
 NAMES = ('paint', 'photo', 'sketch')
 
@@ -38,17 +39,6 @@ def settings(npz, arrays):
   return make
 
 
-def _pictures(batches):
-  """(row of its split, original label, head column) of each real picture."""
-  found = []
-  for batch in batches:
-    pixels = np.rint(batch['image'][:, 0, 0] * 255).astype(int)
-    real = batch.get('mask', np.ones(len(pixels))) == 1
-    found += zip(pixels[real, 0].tolist(), pixels[real, 1].tolist(),
-                 batch['label'][real].tolist(), strict=True)
-  return found
-
-
 class TestSharedOutputs:
 
   def test_tasks_and_evaluation_sets(self, build, settings):
@@ -62,7 +52,7 @@ class TestSharedOutputs:
       np.testing.assert_array_equal(eval_set.indices, range(d, 24, 3))
       assert task.class_mask.all() and eval_set.class_mask.all()
       assert task.classes == tuple(range(6))
-      for row, label, column in _pictures(stream.batches(task)):
+      for row, label, column in small_data.pictures(stream.batches(task)):
         assert row % 3 == d and stream.class_order[column] == label
 
   def test_listed_order(self, build, settings):
@@ -131,8 +121,8 @@ class TestSeparateOutputs:
       np.testing.assert_array_equal(columns, range(6 * t, 6 * t + 6))
       np.testing.assert_array_equal(eval_set.class_mask, task.class_mask)
       domain = (2, 0, 1)[t]
-      found = [*_pictures(stream.batches(task)),
-               *_pictures(stream.eval_batches(eval_set))]
+      found = [*small_data.pictures(stream.batches(task)),
+               *small_data.pictures(stream.eval_batches(eval_set))]
       for row, label, column in found:
         assert row % 3 == domain
         assert column == 6 * t + 5 - label
@@ -156,7 +146,8 @@ class TestSeparateOutputs:
     stream = build(**settings(**{'continual.domain_outputs': 'separate'}))
     joint = stream.joint()
     assert joint.num_classes == 18 and joint.tasks[0].class_mask.all()
-    for row, label, column in _pictures(joint.batches(joint.tasks[0])):
+    for row, label, column in small_data.pictures(
+        joint.batches(joint.tasks[0])):
       assert column == 6 * (row % 3) + label
 
 

@@ -17,17 +17,7 @@ import numpy as np
 import pytest
 
 from input_pipeline import task_stream
-
-
-def _colours(batches):
-  """(row of its split, original label, head column) of each real picture."""
-  found = []
-  for batch in batches:
-    pixels = np.rint(batch['image'][:, 0, 0] * 255).astype(int)
-    real = batch.get('mask', np.ones(len(pixels))) == 1
-    found += zip(pixels[real, 0].tolist(), pixels[real, 1].tolist(),
-                 batch['label'][real].tolist(), strict=True)
-  return found
+from tests.input_pipeline import small_data
 
 
 class TestClassIncremental:
@@ -76,7 +66,7 @@ class TestClassIncremental:
     np.testing.assert_array_equal(masks.sum(axis=0), np.ones(6))
     for task, eval_set in zip(stream.tasks, stream.eval_sets, strict=True):
       np.testing.assert_array_equal(eval_set.class_mask, task.class_mask)
-      for _, label, column in _colours(stream.batches(task)):
+      for _, label, column in small_data.pictures(stream.batches(task)):
         assert stream.class_order[column] == label
 
   def test_subsample_takes_the_first_part(self, build):
@@ -128,7 +118,7 @@ class TestDataSetIncremental:
     assert stream.num_classes == 6
     for task, group in zip(stream.tasks, groups, strict=True):
       assert task.num_examples == 5 * len(group)
-      found = _colours(stream.batches(task))
+      found = small_data.pictures(stream.batches(task))
       assert {label for _, label, _ in found} == set(group)
       for _, label, column in found:
         assert stream.class_order[column] == label
@@ -163,7 +153,7 @@ class TestEvaluation:
       np.testing.assert_array_equal(rows, again.eval_sets[i].indices)
       assert rows.tolist() != other.eval_sets[i].indices.tolist()
       orders.add(tuple(np.argsort(rows)))
-      seen = _colours(shuffled.eval_batches(eval_set))
+      seen = small_data.pictures(shuffled.eval_batches(eval_set))
       assert [row for row, _, _ in seen] == rows.tolist()
     assert moved == len(orders) == 3
 
@@ -171,7 +161,7 @@ class TestEvaluation:
     """With one epoch no training image comes twice."""
     stream = build(num_epochs=1)
     for task in stream.tasks:
-      rows = [row for row, _, _ in _colours(stream.batches(task))]
+      rows = [row for row, _, _ in small_data.pictures(stream.batches(task))]
       assert len(rows) == len(set(rows)) == 8  # of 10, in batches of 4
 
 
@@ -188,7 +178,7 @@ class TestJoint:
     np.testing.assert_array_equal(joint.class_order, stream.class_order)
     schedule = joint.schedule(task)
     assert schedule.num_steps == 14  # 60 images in batches of 4, 7 an epoch
-    found = _colours(joint.batches(task))
+    found = small_data.pictures(joint.batches(task))
     assert len(found) == 56
     assert all(joint.class_order[column] == label
                for _, label, column in found)
@@ -198,7 +188,7 @@ class TestJoint:
     parts = [build(subsample_rate=80, process_index=i, process_count=2).joint()
              for i in range(2)]
     assert whole.tasks[0].num_examples == 24
-    rows = [_colours(s.batches(s.tasks[0])) for s in (*parts, whole)]
+    rows = [small_data.pictures(s.batches(s.tasks[0])) for s in (*parts, whole)]
     first, second, both = (np.array(r).reshape(-1, n, 3)
                            for r, n in zip(rows, (2, 2, 4), strict=True))
     np.testing.assert_array_equal(

@@ -115,3 +115,17 @@ MAKERS = {'core50': (core50_files, pack_zip),
 def packed(name):
   files, pack = MAKERS[name]
   return pack(files())
+
+
+def pictures(batches):
+  """(row of its split, original label, head column) of each real picture.
+
+  For the `arrays` of `conftest.py`, whose pixels tell row and label.
+  """
+  found = []
+  for batch in batches:
+    pixels = np.rint(batch['image'][:, 0, 0] * 255).astype(int)
+    real = batch.get('mask', np.ones(len(pixels))) == 1
+    found += zip(pixels[real, 0].tolist(), pixels[real, 1].tolist(),
+                 batch['label'][real].tolist(), strict=True)
+  return found

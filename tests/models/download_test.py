@@ -36,12 +36,6 @@ def cache(tmp_path):
   return str(tmp_path / 'cache')
 
 
-def _names(cache):
-  """Kinds of files in the cache, locks aside."""
-  return sorted(path.name.partition('-')[2] for path in
-                pathlib.Path(cache).iterdir() if path.suffix != '.lock')
-
-
 def test_a_path_is_returned_as_it_is():
   assert download.fetch('/data/ViT-B_16.npz') == '/data/ViT-B_16.npz'
 
@@ -52,7 +46,7 @@ def test_a_file_is_fetched_once_and_recorded(cache):
     assert path.read_bytes() == CONTENT
     assert fetch(server.url, cache_dir=cache, sha256=DIGEST) == str(path)
   assert server.requests == ['']
-  assert _names(cache) == ['vit.npz', 'vit.npz.json']
+  assert http_server.cached(cache) == ['vit.npz', 'vit.npz.json']
   record = json.loads(path.with_name(path.name + '.json').read_text())
   assert record == {'address': server.url, 'sha256': DIGEST,
                     'bytes': len(CONTENT)}
@@ -63,7 +57,7 @@ def test_a_wrong_checksum_leaves_nothing(cache):
       ValueError, match=f'{DIGEST}.*config.init_sha256 is 000') as error:
     fetch(server.url, cache_dir=cache, sha256='0' * 64)
   assert '\n' not in str(error.value)
-  assert _names(cache) == []
+  assert http_server.cached(cache) == []
 
 
 def test_capitals_in_a_checksum_do_not_matter(cache):

@@ -38,12 +38,6 @@ def cache(tmp_path):
   return str(tmp_path / 'cache')
 
 
-def _names(cache):
-  """Kinds of files in the cache, locks aside."""
-  return sorted(path.name.partition('-')[2] for path in
-                pathlib.Path(cache).iterdir() if path.suffix != '.lock')
-
-
 def _from(pieces):
   """The Range header of a request behind so many pieces."""
   return f'bytes={pieces * PIECE}-' if pieces else ''
@@ -63,12 +57,12 @@ def test_the_next_start_goes_on_from_there(cache):
     with pytest.raises(OSError, match='16,384 bytes are kept.*next start') as e:
       fetch(server.url, cache_dir=cache)
     assert server.url in str(e.value) and '\n' not in str(e.value)
-    assert _names(cache) == ['vit.npz.part', 'vit.npz.part.json']
+    assert http_server.cached(cache) == ['vit.npz.part', 'vit.npz.part.json']
     before = len(server.requests)
     path = fetch(server.url, cache_dir=cache)
   assert server.requests[before - 1:] == [_from(1), _from(1)]
   assert pathlib.Path(path).read_bytes() == CONTENT
-  assert _names(cache) == ['vit.npz', 'vit.npz.json']
+  assert http_server.cached(cache) == ['vit.npz', 'vit.npz.json']
 
 
 def test_a_server_that_died_is_one_line(cache):
@@ -142,7 +136,7 @@ def test_a_length_that_is_never_reached_ends(cache):
   with serve(overstated=7) as server, pytest.raises(
       OSError, match='could not be fetched'):
     fetch(server.url, cache_dir=cache)
-  assert 'vit.npz' not in _names(cache)
+  assert 'vit.npz' not in http_server.cached(cache)
 
 
 @pytest.mark.parametrize('status, error, text', [
