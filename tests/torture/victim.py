@@ -31,6 +31,8 @@ from typing import Any
 import input_pipeline
 from train_lib import checkpoint
 from train_lib import evaluate
+from train_lib import probe
+from train_lib import projection
 from train_lib import report
 from train_lib import run_log
 from train_lib import train
@@ -40,6 +42,9 @@ POINTS = (
     (checkpoint.Checkpointer, 'restore_latest', 'restoring'),
     (run_log, 'rewind', 'rewinding events'),
     (train, 'begin_task', 'beginning a task'),
+    (probe.Probe, 'inputs', 'collecting inputs in a hook'),
+    (probe.Probe, 'squared_gradients', 'collecting gradients in a hook'),
+    (projection, 'grown', 'growing bases in a hook'),
     (run_log.RunLog, 'train_step', 'step'),
     (run_log.RunLog, 'flush_train', 'writing metrics'),
     (checkpoint.Checkpointer, 'save', 'saving'),
