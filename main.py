@@ -91,9 +91,10 @@ def run() -> None:
 
 
 def be_quiet() -> None:
-  """Hides what Orbax prints of a failed save, which is raised as well."""
+  """Hides what libraries print of a failed save, which is raised as well."""
+  in_background = ('/orbax/', '/asyncio/', '/clu/')
   logging.get_absl_handler().addFilter(
-      lambda record: '/orbax/' not in record.pathname)
+      lambda record: not any(p in record.pathname for p in in_background))
   report = sys.unraisablehook
 
   def report_others(unraisable):

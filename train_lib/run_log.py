@@ -18,6 +18,7 @@ everything is the global step.
 """
 
 from collections.abc import Mapping
+import functools
 import os
 import pathlib
 from typing import Any
@@ -40,6 +41,9 @@ _PREFIX = 'log:'
 class RunLog:
   """Writes from the first host only; the others stay silent.
 
+  Writing happens in the background; any method raises OSError when something
+  that was written before did not reach the disk.
+
   Attributes:
     bad_step: first step whose loss was found not to be finite, if any.
   """
@@ -49,8 +53,8 @@ class RunLog:
     """`num_steps` of the whole run; `batch_size` is global."""
     first_host = jax.process_index() == 0
     self._workdir, self.bad_step = pathlib.Path(workdir), None
-    self._writer = metric_writers.create_default_writer(
-        workdir, just_logging=not first_host)
+    self._writer = _Told(metric_writers.create_default_writer(
+        workdir, just_logging=not first_host), workdir)
     if first_step == 0:
       self._writer.write_hparams(flat_config(config))
     self._bar = tqdm.tqdm(
@@ -115,16 +119,8 @@ class RunLog:
           jax.tree.structure(metrics_lib.TrainMetrics.empty()), leaves)
 
   def flush(self) -> dict[str, int]:
-    """Puts all events on the disk; returns `{name: bytes}` of their files.
-
-    Raises:
-      OSError: they could not be written.
-    """
-    try:
-      self._writer.flush()
-    except Exception as error:  # pylint: disable=broad-except
-      raise OSError(f'no events could be written in {self._workdir} ({error})'
-                    ) from error
+    """Puts all events on the disk; returns `{name: bytes}` of their files."""
+    self._writer.flush()
     if jax.process_index():
       return {}
     return {path.name: path.stat().st_size
@@ -176,6 +172,36 @@ class RunLog:
     self._bar.close()
     self._writer.flush()
     self._writer.close()
+
+
+class _Told:
+  """A metric writer whose failures are one line."""
+
+  def __init__(self, writer: Any, workdir: str):
+    self._writer, self._workdir = writer, workdir
+
+  def __getattr__(self, name: str) -> Any:
+    function = getattr(self._writer, name)
+
+    @functools.wraps(function)
+    def told(*args):
+      try:
+        return function(*args)
+      except Exception as error:  # pylint: disable=broad-except
+        raise OSError(
+            f'no events could be written in {self._workdir} '
+            f'({_first_cause(error)}); make room there and run the same '
+            'command again, it goes on from the last checkpoint') from error
+
+    return told
+
+
+def _first_cause(error: BaseException) -> str:
+  """What went wrong first, without the name of TensorFlow's operation."""
+  while error.__cause__ is not None:
+    error = error.__cause__
+  line = (str(error).strip() or type(error).__name__).splitlines()[0]
+  return line.rpartition('}} ')[-1]
 
 
 def rewind(workdir: str, events: Mapping[str, int]) -> None:
