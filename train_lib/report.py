@@ -127,7 +127,8 @@ def write_atomic(path: str | os.PathLike, text: str) -> None:
       os.fsync(file.fileno())
     os.replace(temporary, path)
   except OSError as error:
-    raise OSError(f'{path} could not be written: {error.strerror}') from error
+    reason = error.strerror or error
+    raise OSError(f'{path} could not be written: {reason}') from error
   finally:
     temporary.unlink(missing_ok=True)
 
