@@ -27,6 +27,7 @@ import numpy as np
 
 from train_lib import cadence
 from train_lib import checkpoint
+from train_lib import hosts
 from train_lib import interrupt as interrupt_lib
 from train_lib import parallel
 from train_lib import run_log
@@ -108,7 +109,7 @@ class Keeper:
 
   def stop_if_asked(self, state: Any) -> None:
     """Saves and raises `Stopped` after a signal."""
-    if self._interrupt.requested:
+    if self._interrupt.asked():
       self.save(state)
       self._checkpoints.wait()
       self._interrupt.check(f' {self.place}')
@@ -118,6 +119,7 @@ class Keeper:
 
     Raises:
       FloatingPointError: the state is not worth it.
+      ValueError: hosts do not have the same.
       OSError: this save, or the one before, failed.
     """
     if _key(self.place) == self._saved:
@@ -129,6 +131,7 @@ class Keeper:
     for path, leaf in state.params.items():
       if not np.all(np.isfinite(np.asarray(leaf, np.float32))):
         self._complain(f'parameter {path} is not finite at step {self.step}')
+    hosts.check_agreement(f'state at step {self.step}', state)
     if self.place.stage == TRAINING:
       self.place = dataclasses.replace(
           self.place, seconds=time.time() - self._started)
