@@ -105,7 +105,7 @@ class Torture:
     count = self._rng.randint(1, most)
     delay = self._rng.choice((0.0, self._rng.uniform(0, 0.05)))
     with self._main(name, '-m', 'tests.torture.victim', str(count),
-                    str(delay)) as victim:
+                    str(delay), 'SIGKILL') as victim:
       told = _finish(victim, status=-signal.SIGKILL)
     points = [line.removeprefix('point: ') for line in told.splitlines()
               if line.startswith('point: ')]

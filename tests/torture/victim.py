@@ -11,11 +11,11 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""A run of main.py that is killed with SIGKILL at a point of its own.
+"""A run of main.py that is sent a signal at a point of its own.
 
-  python -m tests.torture.victim COUNT DELAY main.py --my_config=R --workdir=W
+  python -m tests.torture.victim COUNT DELAY SIGKILL main.py --my_config=R ...
 
-It dies `DELAY` seconds after it came to the `COUNT`th of the points below and
+That is `DELAY` seconds after it came to the `COUNT`th of the points below; it
 says on stderr which one that was.
 """
 
@@ -51,10 +51,10 @@ POINTS = (
 
 
 class Killer:
-  """Counts points and kills this process."""
+  """Counts points and sends this process a signal."""
 
-  def __init__(self, count: int, delay: float):
-    self._left, self._delay = count, delay
+  def __init__(self, count: int, delay: float, number: int):
+    self._left, self._delay, self._number = count, delay, number
 
   def arm(self, owner: Any, name: str, label: str) -> None:
     """Makes a function a point at its start and at its end."""
@@ -72,7 +72,7 @@ class Killer:
   def _reach(self, label: str) -> None:
     self._left -= 1
     if self._left == 0:
-      os.write(2, f'\npoint: {label}\n'.encode())
+      os.write(sys.__stderr__.fileno(), f'\npoint: {label}\n'.encode())
       if self._delay:
         threading.Thread(target=self._kill, daemon=True).start()
       else:
@@ -80,14 +80,15 @@ class Killer:
 
   def _kill(self) -> None:
     time.sleep(self._delay)
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), self._number)
 
 
 def main() -> None:
-  killer = Killer(int(sys.argv[1]), float(sys.argv[2]))
+  killer = Killer(int(sys.argv[1]), float(sys.argv[2]),
+                  signal.Signals[sys.argv[3]])
   for point in POINTS:
     killer.arm(*point)
-  sys.argv = sys.argv[3:]
+  sys.argv = sys.argv[4:]
   runpy.run_path(sys.argv[0], run_name='__main__')
 
 
