@@ -87,7 +87,8 @@ def disturbed(cluster: cluster_lib.Cluster, victim: int, count: int,
 
   The point is empty if the run was done before.
   """
-  ended = cluster.run('disturbed', signals={victim: (count, signal)})
+  ended = cluster.run('disturbed', '--host_timeout=30',
+                      signals={victim: (count, signal)})
   points = [line.removeprefix('point: ') for line in ended[
       victim].errors.splitlines() if line.startswith('point: ')]
   if not any(host.status for host in ended):
