@@ -18,8 +18,6 @@
 """
 
 import os
-import pathlib
-import re
 import signal
 import sys
 from typing import NoReturn
@@ -66,6 +64,7 @@ def run() -> None:
   from train_lib import run_log
   from train_lib import startup
   from train_lib import train
+  from train_lib import workdir as workdir_lib
 
   logging.set_verbosity(logging.INFO if _DEBUG.value else logging.ERROR)
   if not _DEBUG.value:
@@ -74,6 +73,7 @@ def run() -> None:
   join_hosts()
   config, workdir = startup.expand(_CONFIG.value), _WORKDIR.value
   startup.check(config)
+  workdir_lib.check(workdir)
   typed = config_flags.get_override_values(flags.FLAGS['my_config'])
   for line in (*startup.notes(_CONFIG.value, config),
                *presets.notes(config, typed)):
@@ -83,7 +83,7 @@ def run() -> None:
   print(run_log.parameter_overview(program), flush=True)
   if _DRY_RUN.value:
     return
-  pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
+  workdir_lib.make(workdir)
   results = train.train_and_evaluate(program, stream, workdir)
   print(results.table(config.headline_metrics))
   if config.comparisons:
@@ -114,24 +114,16 @@ def parse_flags(argv: list[str]) -> list[str]:
   """Parses the flags and loads the recipe."""
   if '--debug' in argv:
     return app.parse_flags_with_usage(argv)
+  from train_lib import command_line
   try:
-    return flags.FLAGS(argv)
-  except Exception as error:  # pylint: disable=broad-except
-    fail(ValueError(reason(error)))  # a recipe is code and may raise anything
-
-
-def reason(error: Exception) -> str:
-  """What went wrong; of a recipe's traceback the last line."""
-  last = (str(error).strip() or type(error).__name__).splitlines()[-1]
-  if 'get_config() takes 0 positional arguments' in last:
-    return ('this recipe takes no preset: leave out the colon in --my_config '
-            'and what follows it')
-  return re.sub(r'^\w*(Error|Exception): ', '', last)
+    return command_line.parse(argv)
+  except ValueError as error:
+    fail(error)
 
 
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
-    raise app.UsageError(f'unexpected argument {argv[1]!r}')
+    fail(ValueError(f'unexpected argument {argv[1]!r}; see --help'))
   from train_lib import interrupt
   if not _COORDINATOR.value:
     signal.signal(signal.SIGTERM, signal.default_int_handler)

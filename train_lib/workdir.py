@@ -18,6 +18,8 @@ out.  All are written by the first host.
 """
 
 import contextlib
+import json
+import os
 import pathlib
 from typing import Any
 
@@ -32,6 +34,38 @@ from train_lib.place import Place
 from train_lib.results import Results
 
 CHECKPOINTS = 'checkpoints'
+
+
+def check(workdir: str) -> None:
+  """Refuses what cannot become the folder of a run; makes nothing.
+
+  Raises:
+    ValueError: no name, or a file stands there.
+    OSError: nothing may be written there.
+  """
+  if not workdir:
+    raise ValueError('--workdir is empty; name the folder for the results')
+  path = pathlib.Path(workdir)
+  there = next(p for p in (path, *path.absolute().parents) if p.exists())
+  if not there.is_dir():
+    raise ValueError(f'--workdir={workdir}: {there} is a file; choose another '
+                     'folder')
+  if not os.access(there, os.W_OK | os.X_OK):
+    raise OSError(f'--workdir={workdir}: {there} cannot be written; choose '
+                  'another folder')
+
+
+def make(workdir: str) -> None:
+  """Makes the folder.
+
+  Raises:
+    OSError: it cannot be made.
+  """
+  try:
+    pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
+  except OSError as e:
+    raise OSError(f'--workdir={workdir} cannot be made ({e.strerror}); choose '
+                  'another folder') from e
 
 
 def claim(workdir: str, config_json: str) -> bool:
@@ -49,7 +83,7 @@ def claim(workdir: str, config_json: str) -> bool:
   trained = (path.parent / CHECKPOINTS).exists()
   before = path.exists()
   if before:
-    differences = checkpoint.config_differences(path.read_text(), config_json)
+    differences = checkpoint.config_differences(_read(path), config_json)
     if differences:
       raise ValueError(f'workdir {workdir} belongs to another config '
                        f'(there -> now): {"; ".join(differences)}; '
@@ -60,6 +94,23 @@ def claim(workdir: str, config_json: str) -> bool:
   if jax.process_index() == 0:
     report.write_atomic(path, config_json)
   return before
+
+
+def _read(path: pathlib.Path) -> str:
+  """The text of a config.json.
+
+  Raises:
+    ValueError: it is damaged.
+  """
+  try:
+    text = path.read_text()
+    if isinstance(json.loads(text), dict):
+      return text
+    reason = 'no JSON object'
+  except (ValueError, OSError) as e:
+    reason = str(e)
+  raise ValueError(f'{path} does not say whose folder this is ({reason}); '
+                   'choose another workdir, or delete this one')
 
 
 def open_checkpoints(workdir: str) -> Any:
