@@ -30,7 +30,8 @@ _PLAIN = {
     'comparisons': (), 'regularizer': '', 'replay.capacity': 0,
     'replay.batch_size': 0, 'replay.review_epochs': 0,
     'replay.dark_weight': 0.0, 'prompt_choice': 'key'}
-_HEAD = {**_PLAIN, 'method': 'none', 'vit_classifier': 'token',
+_HEAD = {**_PLAIN, 'method': 'none', 'pgp.enabled': False,
+         'vit_classifier': 'token',
          'eval_selection': 'config', 'learning_rate_multipliers': ()}
 # Published fine-tuning baselines of this family use SGD or Adam at small rates;
 # this is the usual rate for fine-tuning a ViT with SGD.

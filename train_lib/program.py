@@ -85,7 +85,24 @@ def create(config: Any, num_classes: int) -> Program:
   weights = pretrained.from_config(config, unflatten(like))
   optimizer = optimizer_lib.create(config, method.transform,
                                    method.step_transform)
-  return Program(config, model, method, optimizer, weights, shapes)
+  program = Program(config, model, method, optimizer, weights, shapes)
+  _check_trainable(program)
+  return program
+
+
+def _check_trainable(program: Program) -> None:
+  """Refuses rules over parameters that select nothing.
+
+  Raises:
+    ValueError: no leaf trains, or a rule matches none.
+  """
+  _, trainable = program.split(program.shapes)
+  if not trainable:
+    raise ValueError(f'config.freeze_part {tuple(program.config.freeze_part)} '
+                     'freezes every parameter, nothing is left to train')
+  jax.eval_shape(
+      lambda params: state_lib.create(params, program.method, program.optimizer
+                                      ).opt_state, trainable)
 
 
 def unflatten(flat: dict[str, Any]) -> Any:

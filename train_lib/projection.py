@@ -79,7 +79,6 @@ def wrap(method: base.Method, config: Any) -> base.Method:
                       for space in spaces}}
 
   def begin_task(state, task_index, probe):
-    _check_images(config, probe, state.memory[_MEMORY])
     bases = {name: {**basis, 'active': basis['known']}
              for name, basis in state.memory[_MEMORY].items()}
     state = state.replace(opt_state=orthogonal.zeroed(state.opt_state),
@@ -96,7 +95,9 @@ def wrap(method: base.Method, config: Any) -> base.Method:
   gradients = orthogonal.project_gradients(spaces)
   return dataclasses.replace(
       method.with_part(memory=memory, begin_task=begin_task, end_task=end_task),
-      transform=optax.chain(method.transform, gradients), step_transform=steps)
+      transform=optax.chain(method.transform, gradients), step_transform=steps,
+      check=lambda stream, shapes: _check_images(
+          config, stream, shapes[spaces[0].leaves[0][0]].shape[-1]))
 
 
 def protected(prompt: base.Prompt) -> tuple[base.Space, ...]:
@@ -226,16 +227,15 @@ def _width(bases: Any) -> int:
   return next(iter(bases.values()))['known'].shape[0]
 
 
-def _check_images(config: Any, probe: Any, bases: Any) -> None:
-  """Before the first task: `released` needs D images of each.
+def _check_images(config: Any, stream: Any, width: int) -> None:
+  """Variant `released` needs D images of each task.
 
   Raises:
     ValueError: a task has fewer.
   """
-  width, task = _width(bases), probe.task
-  if config.pgp.variant != 'released' or task.index:
+  if config.pgp.variant != 'released':
     return
-  for each in probe.stream.tasks:
+  for each in stream.tasks:
     if each.num_examples < width:
       raise ValueError(
           f'config.pgp.variant released needs {width} training images of each '

@@ -31,6 +31,7 @@ import numpy as np
 import tqdm
 
 from train_lib import figures
+from train_lib import hosts
 from train_lib import metrics as metrics_lib
 from train_lib import parallel
 
@@ -51,16 +52,16 @@ class RunLog:
   def __init__(self, workdir: str, config: Any, *, num_tasks: int,
                num_steps: int, first_step: int, batch_size: int):
     """`num_steps` of the whole run; `batch_size` is global."""
-    first_host = jax.process_index() == 0
+    self._first_host = hosts.first()
     self._workdir, self.bad_step = pathlib.Path(workdir), None
     self._writer = _Told(metric_writers.create_default_writer(
-        workdir, just_logging=not first_host), workdir)
+        workdir, just_logging=not self._first_host), workdir)
     if first_step == 0:
       self._writer.write_hparams(flat_config(config))
     self._bar = tqdm.tqdm(
         total=num_steps * batch_size, initial=first_step * batch_size,
-        unit='img', unit_scale=True, disable=not first_host, mininterval=1,
-        dynamic_ncols=True)
+        unit='img', unit_scale=True, disable=not self._first_host,
+        mininterval=1, dynamic_ncols=True)
     self._batch_size, self._num_tasks = batch_size, num_tasks
     self._num_epochs = config.num_epochs
     self._histograms = config.prompt_histogram
@@ -121,7 +122,7 @@ class RunLog:
   def flush(self) -> dict[str, int]:
     """Puts all events on the disk; returns `{name: bytes}` of their files."""
     self._writer.flush()
-    if jax.process_index():
+    if not self._first_host:
       return {}
     return {path.name: path.stat().st_size
             for path in sorted(self._workdir.glob(EVENTS))}
@@ -136,8 +137,10 @@ class RunLog:
     values['avg_acc'] = float(np.mean(accuracies))
     values['eval_loss'] = float(np.mean([s.loss for s in scores.values()]))
     self._writer.write_scalars(global_step, values)
-    self._bar.write(f'step {global_step}: avg_acc {values["avg_acc"]:.2%} over '
-                    f'{len(scores)} evaluation set(s), {selection} selection')
+    if self._first_host:
+      self._bar.write(
+          f'step {global_step}: avg_acc {values["avg_acc"]:.2%} over '
+          f'{len(scores)} evaluation set(s), {selection} selection')
 
   def scalars(self, global_step: int, values: dict[str, float]) -> None:
     """Writes what a method has to say."""
@@ -212,7 +215,7 @@ def rewind(workdir: str, events: Mapping[str, int]) -> None:
     events: from `RunLog.flush`, of the time of the checkpoint; files that were
       not there yet are deleted.
   """
-  if jax.process_index():
+  if not hosts.first():
     return
   for path in pathlib.Path(workdir).glob(EVENTS):
     if path.name not in events:

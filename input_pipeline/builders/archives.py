@@ -20,6 +20,7 @@ import contextlib
 import dataclasses
 import gzip
 import hashlib
+import lzma
 import pathlib
 import re
 import shutil
@@ -31,7 +32,7 @@ from absl import logging
 
 # What the standard library raises for damaged or shortened archives.
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error,
-           EOFError)
+           lzma.LZMAError, EOFError, NotImplementedError)
 
 
 class ArchiveError(ValueError):

@@ -126,6 +126,9 @@ class Method:
     extra_losses: terms of the loss beyond cross-entropy and the prompt's own.
     update_memory: changes the memory in every step; None for never.
     phases: `phases(stream, task)`, what a task consists of, in order.
+    check: `check(stream, shapes)` before anything is compiled, with the flat
+      shapes of all parameters; raises ValueError if the method cannot learn
+      from the stream.
   """
 
   prompt: nn.Module
@@ -138,6 +141,7 @@ class Method:
   extra_losses: ExtraLosses = no_losses
   update_memory: UpdateMemory | None = None
   phases: Callable[[Any, Any], tuple[Phase, ...]] = one_phase
+  check: Callable[[Any, Any], None] = lambda stream, shapes: None
 
   def with_part(self, *, loss_weights: Mapping[str, float] | None = None,
                 memory: Callable[[Any], Any] = lambda params: {},

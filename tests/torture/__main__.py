@@ -110,7 +110,7 @@ class Torture:
     seed = self._rng.randrange(2**32)
     delay = self._rng.choice((0.0, self._rng.uniform(0, 0.05)))
     with self._main(name, '-m', 'tests.torture.victim', str(seed),
-                    str(delay)) as victim:
+                    str(delay), 'SIGKILL') as victim:
       told = _finish(victim, status=-signal.SIGKILL)
     if not victim.returncode:
       return ''

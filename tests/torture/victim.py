@@ -11,16 +11,17 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""A run of main.py that is killed with SIGKILL at a point of its own.
+"""A run of main.py that is sent a signal at a point of its own.
 
-  python -m tests.torture.victim SEED DELAY main.py --my_config=R --workdir=W
+  python -m tests.torture.victim SEED DELAY SIGKILL main.py --my_config=R ...
 
-At each of the points below it draws whether it dies, `DELAY` seconds later, and
-says on stderr which one that was.  Places that are seldom reached are as likely
-to be the last as those that are reached all the time.
+At each of the points below it draws whether the signal comes, `DELAY` seconds
+later, and says on stderr which one that was.  Places that are seldom reached
+are as likely to be the last as those that are reached all the time.
 """
 
 import functools
+import itertools
 import os
 import random
 import runpy
@@ -39,8 +40,7 @@ from train_lib import report
 from train_lib import run_log
 from train_lib import train
 
-# What is called, where, and what is going on then.
-# What is called, how often that kills, and what it is called.
+# What is called, where, how often that kills, and what is going on then.
 POINTS = (
     (checkpoint.Checkpointer, 'restore_latest', 0.03, 'restoring'),
     (run_log, 'rewind', 0.03, 'rewinding events'),
@@ -59,11 +59,11 @@ POINTS = (
 
 
 class Killer:
-  """Draws at each point and kills this process."""
+  """Draws at each point and sends this process a signal, once."""
 
-  def __init__(self, seed: int, delay: float):
+  def __init__(self, seed: int, delay: float, number: int):
     self._rng, self._delay = random.Random(seed), delay
-    self._alive = True
+    self._number, self._armed = number, True
 
   def arm(self, owner: Any, name: str, chance: float, label: str) -> None:
     """Makes a function a point at its start and at its end."""
@@ -79,9 +79,9 @@ class Killer:
     setattr(owner, name, wrapped)
 
   def _reach(self, chance: float, label: str) -> None:
-    if self._alive and self._rng.random() < chance:
-      self._alive = False
-      os.write(2, f'\npoint: {label}\n'.encode())
+    if self._armed and self._rng.random() < chance:
+      self._armed = False
+      os.write(sys.__stderr__.fileno(), f'\npoint: {label}\n'.encode())
       if self._delay:
         threading.Thread(target=self._kill, daemon=True).start()
       else:
@@ -89,14 +89,26 @@ class Killer:
 
   def _kill(self) -> None:
     time.sleep(self._delay)
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), self._number)
+
+
+def seed_for(count: int) -> int:
+  """A seed whose signal comes at the `count`th point, whichever that is."""
+  chances = [chance for *_, chance, _ in POINTS]
+  for seed in itertools.count():
+    rng = random.Random(seed)
+    *before, last = (rng.random() for _ in range(count))
+    if min(before, default=1) >= max(chances) and last < min(chances):
+      return seed
+  raise AssertionError('seeds do not end')
 
 
 def main() -> None:
-  killer = Killer(int(sys.argv[1]), float(sys.argv[2]))
+  killer = Killer(int(sys.argv[1]), float(sys.argv[2]),
+                  signal.Signals[sys.argv[3]])
   for point in POINTS:
     killer.arm(*point)
-  sys.argv = sys.argv[3:]
+  sys.argv = sys.argv[4:]
   runpy.run_path(sys.argv[0], run_name='__main__')
 
 

@@ -55,10 +55,9 @@ def test_what_cannot_be_protected_is_told(changes, message):
 
 def test_released_needs_as_many_images_as_the_model_is_wide(tmp_path):
   data = fakes.write_data(tmp_path / 'few.npz', train_per_class=7)
-  setting = Setting(tmp_path, 1, dataset=data, **L2P)
+  config = fakes.config(tmp_path, dataset=data, **L2P)
   with pytest.raises(ValueError, match='16 training images .* task 0 has 14'):
-    setting.program.method.begin_task(
-        setting.state, 0, setting.probe.at(setting.stream.tasks[0]))
+    train.prepare(config)
 
 
 def test_spaces_and_when_they_are_collected():
