@@ -61,7 +61,8 @@ def _cluster(tmp_path):
 
 
 def test_two_hosts_are_one_run_whatever_happens_to_them(cluster):
-  assert not session.unbroken(cluster)
+  wrong = session.unbroken(cluster)
+  assert not wrong, wrong
   results = json.loads(
       (cluster.workdir('unbroken') / 'results.json').read_text())
   images = cluster_lib.TEST_IMAGES * 2  # of the classes of a task
