@@ -25,6 +25,7 @@ features of each test image.
 import argparse
 from collections.abc import Iterator
 import contextlib
+import ctypes
 import dataclasses
 import gc
 import pathlib
@@ -112,8 +113,8 @@ def compilations() -> Iterator[list[float]]:
     jax.monitoring.unregister_event_duration_listener(note)
 
 
-def measure(config, workdir: pathlib.Path, every: int, tell=lambda _: None
-            ) -> list[Sample]:
+def measure(config, workdir: pathlib.Path, every: int, *,
+            tell=lambda _: None, trim: bool = False) -> list[Sample]:
   """Trains and evaluates all tasks; samples from a hook after a task's steps.
 
   Args:
@@ -121,6 +122,7 @@ def measure(config, workdir: pathlib.Path, every: int, tell=lambda _: None
     workdir: of the run, made here.
     every: tasks between samples.
     tell: is given each sample at once.
+    trim: give free memory back before each sample, glibc only.
   """
   samples = []
   with compilations() as compiled:
@@ -128,6 +130,8 @@ def measure(config, workdir: pathlib.Path, every: int, tell=lambda _: None
     def end_task(state, task_index, probe):
       del probe
       if (task_index + 1) % every == 0:
+        if trim:
+          ctypes.CDLL(None).malloc_trim(0)
         samples.append(sample(task_index + 1, len(compiled)))
         tell(samples[-1])
       return state
@@ -159,6 +163,9 @@ def main(argv: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--tasks', type=int, default=200)
   parser.add_argument('--every', type=int, default=20)
+  parser.add_argument(
+      '--trim', action='store_true', help='have the C library give free memory '
+      'back first, which tells what is held from what is kept for reuse')
   options = parser.parse_args(argv)
   print(f'{"tasks":>6}{"MiB":>9}{"arrays":>8}{"KiB":>8}{"objects":>10}'
         f'{"threads":>9}{"compiled":>10}', flush=True)
@@ -170,7 +177,8 @@ def main(argv: list[str] | None = None) -> None:
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     config = make_config(options.tasks, folder)
-    measure(config, folder / 'run', options.every, tell)
+    measure(config, folder / 'run', options.every, tell=tell,
+            trim=options.trim)
 
 
 if __name__ == '__main__':

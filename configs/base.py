@@ -141,6 +141,12 @@ def get_config() -> ml_collections.ConfigDict:
   config.pgp.token_epsilon = 0.5  # share of energy that a basis holds
   config.pgp.key_epsilon = 0.97
   config.pgp.prefix_epsilon = 0.5
+  config.pgp.energy_power = 4  # of singular values; or 2, variant released
+  config.pgp.first_task_rule = 'exclusive'  # of the component that crosses
+  # epsilon; or inclusive, as later tasks have it, variant released
+  config.pgp.prompt_term = 'auto'  # of tokens: sum (auto in variant released),
+  # stack (auto in paper) beside the inputs; or none
+  config.pgp.random_directions = False  # control: as many, drawn at random
   config.pgp.project_step = False  # the optimizer's step as well
 
   # Classifier.

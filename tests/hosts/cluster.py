@@ -32,6 +32,9 @@ from tests.torture import __main__ as torture
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _BATCH = 8  # over all devices
+# Hosts may compile for long after each other where there are few cores.
+_SLOW = ('--xla_cpu_collective_timeout_seconds=600 '
+         '--xla_cpu_collective_call_terminate_timeout_seconds=600')
 # Fills no batch, and in the last one some hosts have no image at all.
 TEST_IMAGES = 5
 METHODS = {
@@ -140,9 +143,10 @@ class Cluster:
 
   def _start(self, name, host, devices, wrapper=(), arguments=()):
     paths = [str(_ROOT), os.environ.get('PYTHONPATH', '')]
+    devices = f'--xla_force_host_platform_device_count={devices}'
     environment = {
         **os.environ, 'JAX_PLATFORMS': 'cpu',
-        'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+        'XLA_FLAGS': f'{devices} {_SLOW}',
         'PYTHONPATH': os.pathsep.join(filter(None, paths))}
     with (self._file(host, 'out').open('w') as out,
           self._file(host, 'err').open('w') as err):

@@ -14,6 +14,7 @@
 """Two hosts with two devices each; `python -m tests.hosts` does more."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -39,6 +40,20 @@ time.sleep(100)
 '''
 
 
+_SCHEDULED = '''
+import numpy as np
+from train_lib import hosts
+hosts.join(None, None, None)
+import jax
+index = jax.process_index()
+hosts.check_agreement('state', {'same': np.ones(3)})
+try:
+  hosts.check_agreement('state', {'a': np.ones(3), 'b': np.full(2, index)})
+except ValueError as error:
+  print(jax.process_count(), error)
+'''
+
+
 @pytest.fixture(name='cluster')
 def _cluster(tmp_path):
   with cluster_lib.Cluster(tmp_path, hosts=2, devices=2, method='pgp'
@@ -47,7 +62,8 @@ def _cluster(tmp_path):
 
 
 def test_two_hosts_are_one_run_whatever_happens_to_them(cluster):
-  assert not session.unbroken(cluster)
+  wrong = session.unbroken(cluster)
+  assert not wrong, wrong
   results = json.loads(
       (cluster.workdir('unbroken') / 'results.json').read_text())
   images = cluster_lib.TEST_IMAGES * 2  # of the classes of a task
@@ -74,14 +90,14 @@ def test_hosts_need_one_workdir(cluster):
 
 @pytest.fixture(name='start')
 def _start():
-  """Starts `_SILENT`; kills what is left of it."""
+  """Starts a script; kills what is left of it."""
   started = []
 
-  def start(address, index, num_hosts=2, patience=60):
+  def start(script, *arguments, **environment):
     started.append(subprocess.Popen(
-        [sys.executable, '-c', _SILENT, address, *map(
-            str, (index, num_hosts, patience))],
-        text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        [sys.executable, '-c', script, *map(str, arguments)],
+        env={**os.environ, **environment}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE))
     return started[-1]
 
   yield start
@@ -99,7 +115,7 @@ def _address():
 
 @pytest.mark.parametrize('lost', [0, 1])
 def test_a_host_that_falls_silent_ends_the_others(start, address, lost):
-  pair = [start(address, index) for index in range(2)]
+  pair = [start(_SILENT, address, index, 2, 60) for index in range(2)]
   for process in pair:
     assert process.stdout.readline() == 'joined\n'
   pair[lost].send_signal(signal.SIGSTOP)
@@ -112,8 +128,20 @@ def test_a_host_that_falls_silent_ends_the_others(start, address, lost):
   assert f'host {lost}' in line or 'another host' in line
 
 
+def test_a_scheduler_says_who_is_who_and_hosts_compare(start, address):
+  pair = [start(_SCHEDULED, JAX_COORDINATOR_PORT=address.split(':')[1],
+                SLURM_JOB_ID='7', SLURM_STEP_NODELIST='localhost',
+                SLURM_NTASKS='2', SLURM_PROCID=str(i), SLURM_LOCALID=str(i))
+          for i in range(2)]
+  for process in pair:
+    output, errors = process.communicate(timeout=120)
+    assert output.splitlines()[-1] == (  # after Gloo's
+        '2 hosts do not have the same state: b of host 1 is not that of '
+        'host 0'), errors
+
+
 def test_hosts_that_do_not_come_are_told(start, address):
-  process = start(address, 0, patience=1)
+  process = start(_SILENT, address, 0, 2, 1)
   _, errors = process.communicate(timeout=60)
   assert process.returncode == hosts.LOST_STATUS
   [line] = errors.split('\n')[1:-1]

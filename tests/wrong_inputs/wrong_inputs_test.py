@@ -27,6 +27,7 @@ from tests.wrong_inputs import command
 from tests.wrong_inputs import page
 from tests.wrong_inputs import random_configs
 from tests.wrong_inputs import row as row_lib
+from train_lib import workdir
 
 ROWS = [pytest.param(row, id=f'{title}: {row.what}')
         for title, rows in page.GROUPS.items() for row in rows]
@@ -118,3 +119,36 @@ def test_random_configs_are_traced_or_refused(tiny):
   attempt()
   refused = sum(map(bool, found))
   assert refused >= 10 and len(found) - refused >= 10
+
+
+_NAMES = ('*.npz', '../*', '$(touch made)', '`touch made`', '; touch made',
+          '{}', '{0.__class__}', '%s%n', '~no-such-user', '|touch made')
+
+
+@pytest.mark.parametrize('key', [
+    'dataset=npz:', 'dataset=folder:', 'init_checkpoint=', 'dataset='])
+def test_names_are_nothing_but_names(key, spoilt):
+  folder = spoilt(row_lib.Row('nothing', '', ''))
+  before = _contents(folder)
+  for name in _NAMES:
+    done = command.run(['--my_config=recipe.py', '--workdir=run',
+                        f'--my_config.{key}{name}'])
+    assert done.status == 1 and name in done.complaint
+    assert len(done.complaint.splitlines()) == 1
+  assert _contents(folder) == before
+
+
+@pytest.mark.parametrize('name', ['*$(touch made)', '~{}%s `x`', ';|&'])
+def test_files_of_strange_names_are_read(name, spoilt):
+  folder = spoilt(row_lib.Row('nothing', '', ''))
+  for file in 'data', 'vit':
+    (folder / f'{file}.npz').rename(folder / f'{file}{name}.npz')
+  before = _contents(folder)
+  done = command.run([
+      '--my_config=recipe.py', '--dry_run', f'--workdir={name}',
+      f'--my_config.dataset=npz:data{name}.npz',
+      f'--my_config.init_checkpoint=vit{name}.npz'])
+  assert (done.status, done.stderr) == (0, '')
+  assert _contents(folder) == before
+  workdir.make(name)
+  assert _contents(folder).keys() - before.keys() == {pathlib.Path(name)}
