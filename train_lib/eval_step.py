@@ -59,29 +59,31 @@ def make_eval_step(config: Any, model: Any) -> Callable[..., dict[str, Any]]:
   """
   votes = votes_at_test(config, model)
 
-  def run(params, batch, query, task, vote):
+  def run(state, params, batch, query, task, vote):
     return model.apply(
         state_lib.variables(params), batch['image'], query,
         **prompt_choice(config, batch, task), train=False, vote=vote,
-        mask=batch['mask'])
+        mask=batch['mask'], memory=state.memory)
 
-  def per_image_logits(params, batch, query, voted, compare):
+  def per_image_logits(state, params, batch, query, voted, compare):
     own = model.apply(
         state_lib.variables(params), batch['image'], query, jnp.int32(-1),
-        train=False, vote=False, method='select')[1].indices
+        train=False, vote=False, memory=state.memory, method='select'
+    )[1].indices
     differs = differ(voted.selection.indices, own, batch['mask'],
                      ordered=model.prompt.order_matters)
     return jax.lax.cond(differs & compare,
-                        lambda: run(params, batch, query, None, False).logits,
+                        lambda: run(state, params, batch, query, None, False
+                                    ).logits,
                         lambda: voted.logits)
 
   def eval_step(state, frozen, batch, query, task, competing, compare):
     params = state_lib.overlay(frozen, state.params)
-    out = run(params, batch, query, task, votes)
+    out = run(state, params, batch, query, task, votes)
     logits = {'batch' if votes else 'per_sample': out.logits}
     if votes:
       logits['per_sample'] = per_image_logits(
-          params, batch, query, out, compare)
+          state, params, batch, query, out, compare)
     correct, loss = {}, {}
     for name, value in logits.items():
       for suffix, mask in (('', competing), ('_task_inc', task.class_mask)):

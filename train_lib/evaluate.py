@@ -14,7 +14,8 @@
 """Scores evaluation sets, each test image exactly once.
 
 Query features come from the frozen pretrained ViT, so they are computed the
-first time a set is scored and reused for the rest of the run.
+first time a set is scored and reused for the rest of the run, as far as
+`eval_cache_mib` has room for them.
 """
 
 from collections.abc import Callable, Iterable
@@ -51,7 +52,8 @@ class Evaluator:
     self._step = parallel.pmap(
         eval_step.make_eval_step(config, model),
         in_axes=(0, 0, 0, 0, None, None, None), devices=devices)
-    self._queries: dict[int, list[Any]] = {}
+    self._queries: dict[tuple[int, int], Any] = {}
+    self._room = config.eval_cache_mib * 2**20
 
   def __call__(self, state: Any, frozen: Any, task: Any, *, compare: bool
                ) -> dict[int, Scores]:
@@ -83,18 +85,27 @@ class Evaluator:
 
   def _score(self, state: Any, frozen: Any, eval_set: Any,
              competing: np.ndarray, compare: bool) -> Scores:
-    queries = self._queries.setdefault(eval_set.index, [])
     info = steps.TaskInfo.create(
         eval_set.index, eval_set.class_mask, first_step=0, steps_per_epoch=1)
     sums = []
     for number, batch in enumerate(self._batches(eval_set)):
-      if number == len(queries):
-        queries.append(jax.device_get(self._query(frozen, batch['image'])))
-      sums.append(self._step(state, frozen, batch, queries[number], info,
-                             competing, np.bool_(compare)))
+      query = self._features(frozen, batch, (eval_set.index, number))
+      sums.append(self._step(state, frozen, batch, query, info, competing,
+                             np.bool_(compare)))
       jax.block_until_ready(sums[-1])
       self.between_batches()
     return self._scores(eval_set, parallel.unreplicate(sums), compare)
+
+  def _features(self, frozen: Any, batch: Any, place: tuple[int, int]) -> Any:
+    """Query features of the batch at a place, kept while there is room."""
+    if place in self._queries:
+      return self._queries[place]
+    query = jax.device_get(self._query(frozen, batch['image']))
+    size = sum(x.nbytes for x in jax.tree.leaves(query))
+    if size <= self._room:
+      self._queries[place] = query
+      self._room -= size
+    return query
 
   def _scores(self, eval_set: Any, sums: list[Any], compare: bool) -> Scores:
     total = sum(int(s['total']) for s in sums)

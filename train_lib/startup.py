@@ -42,7 +42,8 @@ _CHOICES = {
     'eval_classes': ('all', 'seen'),
     'input_range': ('auto', 'zero_one', 'minus_one_one', 'imagenet', 'dataset',
                     'weights'),
-    'transform': ('jax', 'torch_port', 'libcontinual', 'coda', 'clean'),
+    'transform': ('jax', 'torch_port', 'libcontinual', 'coda', 'torchvision',
+                  'clean'),
     'eval_order': ('stored', 'shuffled'),
     'prompt_choice': ('key', 'random', 'oracle'),
     'continual.scenario': ('class', 'domain', 'dataset'),
@@ -54,6 +55,7 @@ _CHOICES = {
     'pgp.variant': projection.VARIANTS,
     'pgp.collect': projection.COLLECT,
     'head_init': ('zero', 'trunc_normal'),
+    'generation.token_mix_init': ('zeros', 'normal'),
     'prompt_position': ('before_cls', 'after_cls'),
     'augmentation': ('crop_flip', 'crop', 'none'),
     'dtype': ('float32', 'bfloat16'),
@@ -72,7 +74,8 @@ _POSITIVE = (
     'per_device_batch_size', 'num_epochs', 'input_size', 'resize_size',
     'continual.num_tasks', 'continual.num_classes_per_task', 'data_threads',
     'temperature', 'prompt_pool_param.pool_size', 'prompt_pool_param.length',
-    'prompt_pool_param.top_k', *projection.POSITIVE)
+    'prompt_pool_param.top_k', 'generation.length', 'generation.kernel',
+    *projection.POSITIVE)
 
 
 def expand(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

@@ -78,6 +78,11 @@ UpdateMemory = Callable[[LossContext], Any]
 # the very same object when it changes nothing.
 Hook = Callable[[Any, int, Any], Any]
 
+# (regex over whole leaf paths, `factor(task)` of a `steps.TaskInfo`): what the
+# steps of these leaves are multiplied by in a task, by broadcasting.  Where it
+# is 0 nothing moves, and the gradient counts nowhere.
+Rate = tuple[str, Callable[[Any], Array]]
+
 
 def no_losses(context: LossContext) -> Mapping[str, Array]:
   """The extra losses of a method that has none."""
@@ -120,6 +125,7 @@ class Method:
       state and are in every checkpoint.
     transform: link of the optimizer chain, after clipping; receives
       `memory=state.memory` as an extra argument.
+    rates: what rests, and what learns at a rate of its own, in which task.
     step_transform: another one, of what the optimizer makes of the gradients,
       before the learning rate; None for none.
     begin_task, end_task: hooks.
@@ -132,6 +138,7 @@ class Method:
   loss_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
   memory: Callable[[Any], Any] = lambda params: {}
   transform: optax.GradientTransformation = optax.identity()
+  rates: tuple[Rate, ...] = ()
   step_transform: optax.GradientTransformation | None = None
   begin_task: Hook = keep_state
   end_task: Hook = keep_state
@@ -142,7 +149,8 @@ class Method:
   def with_part(self, *, loss_weights: Mapping[str, float] | None = None,
                 memory: Callable[[Any], Any] = lambda params: {},
                 begin_task: Hook = keep_state, end_task: Hook = keep_state,
-                extra_losses: ExtraLosses = no_losses) -> 'Method':
+                extra_losses: ExtraLosses = no_losses,
+                rates: tuple[Rate, ...] = ()) -> 'Method':
     """The method with more of everything; hooks run after those it has.
 
     Names of losses and of memory entries must be new.
@@ -150,6 +158,7 @@ class Method:
     return dataclasses.replace(
         self, loss_weights=joined(self.loss_weights, loss_weights or {}),
         memory=lambda params: joined(self.memory(params), memory(params)),
+        rates=(*self.rates, *rates),
         begin_task=_in_turn(self.begin_task, begin_task),
         end_task=_in_turn(self.end_task, end_task),
         extra_losses=lambda context: joined(
