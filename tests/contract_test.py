@@ -37,10 +37,7 @@ RECIPES = sorted(path.stem for path in CONFIGS.glob('*.py')
 # Each method as its defaults have it, and some with more of their options.
 METHODS = {name: {'method': name, 'vit_classifier': 'token'}
            for name in prompts.available()}
-NORMS = r'backbone/.*(LayerNorm_\d|encoder_norm)/.*'
-METHODS['pgt, norms and heads of tasks'] = {
-    **METHODS['pgt'], 'thaw': (NORMS,), 'task_heads': True,
-    'later_rate_multipliers': ((NORMS, 0.005),)}
+METHODS['pgt, norms and heads of tasks'] = fakes.PGT
 METHODS['dualprompt, masked pool handed on'] = fakes.DUALPROMPT
 METHODS['l2p, mean keys in two layers'] = {
     'method': 'l2p', 'vit_classifier': 'token+prompt',

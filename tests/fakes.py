@@ -126,6 +126,17 @@ DUALPROMPT = {
     'prompt_pool_param.use_prompt_mask': True,
     'prompt_pool_param.shared_prompt_pool': True}
 
+NORMS = r'backbone/.*(LayerNorm_\d|encoder_norm)/.*'
+CONVPROMPT = {
+    'method': 'convprompt', 'vit_classifier': 'token', 'use_e_prompt': False,
+    'task_heads': True, 'head_init': 'trunc_normal', 'eval_classes': 'seen',
+    'grad_clip_scope': 'trainable', 'thaw': (NORMS,),
+    'later_rate_multipliers': ((NORMS, 0.005),),
+    'learning_rate_schedule': 'cosine_by_epoch'}
+PGT = {
+    **CONVPROMPT, 'method': 'pgt', 'later_rate_multipliers': (
+        (NORMS, 0.005), ('prompt/naive_norm/.*', 0.005))}
+
 
 def config(folder: pathlib.Path | None = None, **changes
            ) -> ml_collections.FrozenConfigDict:

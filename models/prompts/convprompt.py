@@ -38,4 +38,4 @@ def build(config, backbone: vit.VisionTransformer) -> base.Method:
   prompt = ConvPrompt(**generated_method.options(config, backbone),
                       rows=config.generation.length)
   return generated_method.method(config, prompt, first_only=(),
-                                 held=('embedding', 'matcher'))
+                                 held=('shared', 'matcher'))

@@ -13,9 +13,9 @@
 # limitations under the License.
 """What methods with generated prompts do around a step.
 
-As a task begins, its anchors are drawn and the embedding is remembered, from
-which it is then kept from moving far (sum of absolute differences).  In a task
-its own slots train; what exactly rests is told by `Method.rates`.
+As a task begins, its anchors are drawn, and the shared embedding is remembered
+and then kept near (sum of absolute differences).  A task trains its own slots;
+what exactly rests is told by `Method.rates`.
 """
 
 from collections.abc import Sequence

@@ -132,8 +132,8 @@ class Generated(base.Prompt):
     kernel_size: K.
     slots: of all tasks.
 
-  Parameters: `embedding` [L, 2, R + K - 1, H, d + K - 1], `anchors` [G, m],
-  `matcher`, `generator`.
+  Parameters: `shared` [L, 2, R + K - 1, H, d + K - 1], the embedding of all
+  slots; `anchors` [G, m]; `matcher`; `generator`.
   """
 
   layers: tuple[int, ...]
@@ -145,7 +145,7 @@ class Generated(base.Prompt):
 
   def setup(self):
     margin = self.kernel_size - 1
-    self.embedding = self.param('embedding', uniform(1.0), (
+    self.shared = self.param('shared', uniform(1.0), (
         len(self.layers), 2, self.rows + margin, self.num_heads,
         self.width // self.num_heads + margin))
     self.anchors = self.param('anchors', nn.initializers.zeros,
@@ -172,7 +172,7 @@ class Generated(base.Prompt):
   def generate(self, place: int, tokens: Array, carry: Carry) -> Array:
     """What all slots make for each image: [B, 2, R, H, d] float32."""
     return jnp.einsum('bg,khgrd->bkrhd', self.similarity(tokens, carry),
-                      self.generator(self.embedding, place))
+                      self.generator(self.shared, place))
 
   def at_layer(self, layer, tokens, carry):
     if layer not in self.layers:

@@ -116,4 +116,4 @@ def build(config, backbone: vit.VisionTransformer) -> base.Method:
   if options.freeze_generation_after_first:
     first_only += ['attention', 'naive_norm', 'prompt_norm']
   return generated_method.method(config, prompt, first_only=first_only,
-                                 held=('embedding',))
+                                 held=('shared',))
