@@ -196,12 +196,14 @@ def get_config() -> ml_collections.ConfigDict:
   config.generation.kernel = 17  # side of the convolutions
   config.generation.anchors = 4  # and convolutions, that each task adds
   config.generation.anchors_by_task = ()  # one number per task instead
+  config.generation.match_width = 0  # of anchors; 0: a quarter of the model's
   config.generation.train_anchors = False  # those of the task
   config.generation.drift_weight = 0.01  # of the distance that the embedding
   # moves in a task
   config.generation.token_mix_init = 'zeros'  # or normal (deviation 0.02)
   config.generation.attention_dropout = 0.2
   config.generation.post_softmax_scale = True  # layer attention is scaled twice
+  config.generation.remat = True  # layer attention anew in the backward pass
   config.generation.freeze_generation_after_first = False  # task
 
   # Survival.

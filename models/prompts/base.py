@@ -27,17 +27,20 @@ import jax
 import jax.numpy as jnp
 
 from models import vit
+from models.prompts.method import HeatMap
 from models.prompts.method import Hook
 from models.prompts.method import joined
 from models.prompts.method import keep_state
 from models.prompts.method import LossContext
 from models.prompts.method import Method
+from models.prompts.method import Overlays
 from models.prompts.method import Phase
 from models.prompts.method import Rate
 from models.prompts.spaces import Space
 
-__all__ = ('Hook', 'LossContext', 'Method', 'Phase', 'Prompt', 'Query',
-           'Rate', 'Selection', 'Space', 'joined', 'keep_state')
+__all__ = ('HeatMap', 'Hook', 'LossContext', 'Method', 'Overlays', 'Phase',
+           'Prompt', 'Query', 'Rate', 'Selection', 'Space', 'joined',
+           'keep_state')
 Array = jax.Array
 
 

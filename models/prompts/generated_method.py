@@ -54,9 +54,11 @@ def options(config: Any, backbone: vit.VisionTransformer) -> dict[str, Any]:
     raise ValueError(f'config.vit_classifier {config.vit_classifier!r} reads '
                      f'prompt tokens, and method {config.method} has none; use '
                      'token')
+  match_width = config.generation.match_width or backbone.width // 4
   return dict(layers=layers, num_heads=backbone.num_heads,
-              width=backbone.width, kernel_size=config.generation.kernel,
-              slots=_slots(config, backbone.width // 4))
+              width=backbone.width, match_width=match_width,
+              kernel_size=config.generation.kernel,
+              slots=_slots(config, match_width))
 
 
 def _slots(config: Any, most: int) -> slots_lib.Slots:
@@ -73,8 +75,8 @@ def _slots(config: Any, most: int) -> slots_lib.Slots:
                      f'number for each of {num_tasks} tasks')
   if not 0 < sum(counts) <= most:
     raise ValueError(f'config.generation.anchors: {sum(counts)} anchors cannot '
-                     f'be orthogonal in {most} dimensions (a quarter of the '
-                     "model's width)")
+                     f'be orthogonal in {most} dimensions; lower it or raise '
+                     'generation.match_width')
   return slots_lib.Slots(counts)
 
 
@@ -99,7 +101,10 @@ def method(config: Any, prompt: generation.Generated, *,
                       'start': jax.tree.map(jnp.copy, some(params))}}
 
   def begin_task(state, task_index, probe):
-    del probe
+    have = len(prompt.slots.counts)
+    if probe is not None and len(probe.stream.tasks) > have:
+      raise ValueError(f'there are {len(probe.stream.tasks)} tasks, but '
+                       f'anchors for {have}; set config.continual.num_tasks')
     anchors = filled(state.params[_ANCHORS], prompt.slots, task_index,
                      seed=config.seed)
     return state.replace(
@@ -115,8 +120,16 @@ def method(config: Any, prompt: generation.Generated, *,
 
   return base.Method(
       prompt, {'drift': config.generation.drift_weight}, memory=memory,
-      begin_task=begin_task, extra_losses=losses,
+      begin_task=begin_task, extra_losses=losses, pictures=similarities,
       rates=_rates(config, prompt.slots, first_only))
+
+
+def similarities(shown: Any) -> dict[str, base.HeatMap]:
+  """How images of each set resemble each anchor, mean over blocks."""
+  rows = [100 * np.mean(found[generation.SIMILARITY], axis=(0, 1))
+          for found in shown.values()]
+  return {'anchor_similarity': base.HeatMap(
+      np.stack(rows), 'Cosine x 100 with anchors', 'evaluation set', 'anchor')}
 
 
 def _rates(config: Any, slots: slots_lib.Slots, first_only: Sequence[str]

@@ -36,6 +36,7 @@ from models.prompts import slots as slots_lib
 
 Array = jax.Array
 MEMORY = 'generation'
+SIMILARITY = 'similarity'  # what is sown, [B, G] for each prompted block
 
 
 def uniform(bound: float) -> nn.initializers.Initializer:
@@ -128,6 +129,7 @@ class Generated(base.Prompt):
   Attributes:
     layers: prompted blocks, ascending.
     num_heads, width: of the backbone, H and D.
+    match_width: m, of anchors.
     rows: R, what a convolution leaves per head.
     kernel_size: K.
     slots: of all tasks.
@@ -139,6 +141,7 @@ class Generated(base.Prompt):
   layers: tuple[int, ...]
   num_heads: int
   width: int
+  match_width: int
   rows: int
   kernel_size: int
   slots: slots_lib.Slots
@@ -149,8 +152,8 @@ class Generated(base.Prompt):
         len(self.layers), 2, self.rows + margin, self.num_heads,
         self.width // self.num_heads + margin))
     self.anchors = self.param('anchors', nn.initializers.zeros,
-                              (self.slots.total, self.width // 4))
-    self.matcher = Matcher(self.width // 2, self.width // 4)
+                              (self.slots.total, self.match_width))
+    self.matcher = Matcher(self.width // 2, self.match_width)
     self.generator = Generator(len(self.layers), self.num_heads,
                                self.slots.total, self.kernel_size)
 
@@ -167,7 +170,9 @@ class Generated(base.Prompt):
 
   def similarity(self, tokens: Array, carry: Carry) -> Array:
     """Cosine of each image's class token [B, T, D] with anchors: [B, G]."""
-    return self.matcher(tokens[:, 0]) @ carry.anchors.T
+    found = self.matcher(tokens[:, 0]) @ carry.anchors.T
+    self.sow('intermediates', SIMILARITY, found)
+    return found
 
   def generate(self, place: int, tokens: Array, carry: Carry) -> Array:
     """What all slots make for each image: [B, 2, R, H, d] float32."""

@@ -106,6 +106,7 @@ class LayerAttention(nn.Module):
   Attributes:
     num_layers, width, num_heads: L, D, H.
     dropout_rate, rescale: see `attend`.
+    remat: compute it once more in the backward pass.
 
   Parameters: `kernel` [L, D, D] and `bias` [L, D] of six maps; `out` starts at
   zero, so that at first tokens pass as they are.
@@ -116,6 +117,7 @@ class LayerAttention(nn.Module):
   num_heads: int
   dropout_rate: float
   rescale: bool
+  remat: bool
 
   @nn.compact
   def __call__(self, place: int, tokens: Array, source: Array,
@@ -129,8 +131,9 @@ class LayerAttention(nn.Module):
         name: StackedDense(shape, *((zeros, zeros) if name == 'out' else
                                     (draw, draw)), name=name)(place)
         for name in ('fc1', 'fc2', 'query', 'key', 'value', 'out')}
-    # The weights [B, H, T, N] of all layers are too large to keep.
-    run = jax.checkpoint(functools.partial(
+    run = functools.partial(
         attend, num_heads=self.num_heads, dropout_rate=self.dropout_rate,
-        rescale=self.rescale))
+        rescale=self.rescale)
+    if self.remat:  # weights [B, H, T, N] of all blocks are much to keep
+      run = jax.checkpoint(run)
     return run(weights, tokens, source, keys)

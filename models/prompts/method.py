@@ -91,6 +91,45 @@ def no_losses(context: LossContext) -> Mapping[str, Array]:
 
 
 @dataclasses.dataclass(frozen=True)
+class HeatMap:
+  """A picture of numbers.
+
+  Attributes:
+    values: [R, C].
+    title, ylabel, xlabel: what they are, their rows and their columns.
+  """
+
+  values: Array
+  title: str
+  ylabel: str
+  xlabel: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Overlays:
+  """A picture of where in images something happens.
+
+  Attributes:
+    images: [R, s, s, 3], one per row, in any range.
+    maps: [R, C, N] nonnegative numbers for the N patches, row by row.
+    title: what they are.
+    columns: name of each map.
+  """
+
+  images: Array
+  maps: Array
+  title: str
+  columns: tuple[str, ...]
+
+
+# `pictures(shown)`: named pictures for the log after a task.  `shown` has for
+# each evaluation set so far a few of its `image`s and, under its name, what the
+# prompt sowed as flax intermediates for them: a tuple, one entry per call.
+Pictures = Callable[[Mapping[int, Mapping[str, Any]]],
+                    Mapping[str, HeatMap | Overlays]]
+
+
+@dataclasses.dataclass(frozen=True)
 class Phase:
   """A part of a task with steps of its own.
 
@@ -132,6 +171,7 @@ class Method:
     extra_losses: terms of the loss beyond cross-entropy and the prompt's own.
     update_memory: changes the memory in every step; None for never.
     phases: `phases(stream, task)`, what a task consists of, in order.
+    pictures: what it shows of itself.
   """
 
   prompt: nn.Module
@@ -145,6 +185,7 @@ class Method:
   extra_losses: ExtraLosses = no_losses
   update_memory: UpdateMemory | None = None
   phases: Callable[[Any, Any], tuple[Phase, ...]] = one_phase
+  pictures: Pictures = lambda shown: {}
 
   def with_part(self, *, loss_weights: Mapping[str, float] | None = None,
                 memory: Callable[[Any], Any] = lambda params: {},

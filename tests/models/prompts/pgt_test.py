@@ -26,6 +26,7 @@ from models.prompts import base
 from models.prompts import pgt
 from tests import fakes
 from tests import plain_generation
+from train_lib import figures
 from train_lib import optimizer as optimizer_lib
 from train_lib import parallel
 from train_lib import program as program_lib
@@ -296,6 +297,43 @@ def test_bfloat16_is_close_and_keeps_cosines_in_float32():
   assert np.mean(np.abs(rough - exact)) < 0.05 * np.std(exact)
 
 
+@pytest.mark.parametrize('options, names', [
+    (fakes.PGT, {'anchor_similarity', 'prompt_attention'}),
+    (fakes.CONVPROMPT, {'anchor_similarity'})], ids=['pgt', 'convprompt'])
+def test_what_the_methods_show_of_themselves(options, names):
+  """Pictures of what the prompt sows in a test pass, for two sets."""
+  model, method = fakes.tiny_model(fakes.config(**options))
+  images = fakes.batch(3)['image']
+  params = fakes.random_params(model)
+
+  def run(images):
+    query = model.apply(state_lib.variables(params), images, method='query')
+    return model.apply(
+        state_lib.variables(params), images, query, jnp.int32(-1), train=False,
+        memory={'generation': {'tasks': jnp.int32(2)}},
+        mutable=['intermediates'])[1]['intermediates']['prompt']
+
+  sown = jax.tree.map(lambda x: np.ones(x.shape), jax.eval_shape(run, images))
+  assert [x.shape for x in sown['similarity']] == [(3, 3), (3, 3)]
+  shown = {0: {'image': images, **sown}, 1: {'image': images, **sown}}
+  pictures = method.pictures(shown)
+  assert set(pictures) == names
+  np.testing.assert_array_equal(pictures['anchor_similarity'].values,
+                                np.full((2, 3), 100.0))
+  if 'prompt_attention' in names:
+    assert pictures['prompt_attention'].maps.shape == (2, 2, 4)
+  assert all(figures.draw(picture).ndim == 4 for picture in pictures.values())
+
+
+def test_what_prompts_ask_for_is_shared_out_among_tokens():
+  weights = np.array([[[0.5, 0.5], [0.0, 1.0]]])[None]  # [1, 1, T, N]
+  found = pgt.asked(jnp.asarray(weights), jnp.array([[1.0, -2.0], [1.0, 0.0]]))
+  np.testing.assert_allclose(found, [[0.375, 0.625]], rtol=1e-5)
+  np.testing.assert_allclose(
+      pgt.asked(jnp.asarray(weights), jnp.zeros((2, 2))), [[0.25, 0.75]],
+      rtol=1e-5)
+
+
 @pytest.mark.parametrize('recipe, classes, stored, first, later', [
     ('cifar100_pgt', 100, 42_975_820, 40_128_946, 39_716_170),
     ('imr_pgt', 200, 43_052_720, 40_136_636, 39_723_860)])
@@ -319,7 +357,7 @@ def test_parameter_counts_at_vit_b(recipe, classes, stored, first, later):
 
 @pytest.mark.parametrize('changes, words', [
     ({'generation.layers': (3,)}, 'layers 0 to 2'),
-    ({'generation.anchors': 2}, '6 anchors cannot be orthogonal in 4'),
+    ({'generation.anchors': 2}, 'orthogonal in 4 dimensions'),
     ({'generation.anchors_by_task': (1, 1)}, 'number for each of 3 tasks'),
     ({'gaussian_schedule': True}, 'no task borders'),
     ({'vit_classifier': 'token+prompt'}, 'reads prompt tokens'),
