@@ -37,7 +37,8 @@ CHOICES = {
     'eval_classes': ('all', 'seen'),
     'input_range': ('auto', 'zero_one', 'minus_one_one', 'imagenet', 'dataset',
                     'weights'),
-    'transform': ('jax', 'torch_port', 'libcontinual', 'coda', 'clean'),
+    'transform': ('jax', 'torch_port', 'libcontinual', 'coda', 'torchvision',
+                  'clean'),
     'eval_order': ('stored', 'shuffled'),
     'prompt_choice': ('key', 'random', 'oracle'),
     'continual.scenario': ('class', 'domain', 'dataset'),
@@ -52,6 +53,7 @@ CHOICES = {
     'pgp.first_task_rule': projection.FIRST_TASK_RULES,
     'pgp.prompt_term': projection.PROMPT_TERMS,
     'head_init': ('zero', 'trunc_normal'),
+    'generation.token_mix_init': ('zeros', 'normal'),
     'prompt_position': ('before_cls', 'after_cls'),
     'augmentation': ('crop_flip', 'crop', 'none'),
     'dtype': ('float32', 'bfloat16'),
@@ -71,18 +73,21 @@ _POSITIVE = (
     'continual.num_tasks', 'continual.num_classes_per_task', 'data_threads',
     'temperature', 'g_prompt_length', 'lwf_temperature',
     'prompt_pool_param.pool_size', 'prompt_pool_param.length',
-    'prompt_pool_param.top_k', *projection.POSITIVE)
+    'prompt_pool_param.top_k', 'generation.length', 'generation.kernel',
+    *projection.POSITIVE)
 _NOT_NEGATIVE = (
     'seed', 'learning_rate', 'min_learning_rate', 'warmup_epochs',
     'sgd_momentum', 'weight_decay', 'grad_clip_max_norm', 'ewc_strength',
     'lwf_strength', 'pgp.num_images', 'checkpoint_every_steps',
-    'continual.init_cls', 'continual.inc_cls')
+    'continual.init_cls', 'continual.inc_cls', 'generation.anchors',
+    'generation.drift_weight', 'eval_cache_mib')
 _AT_MOST = {'data_threads': 256, 'sgd_momentum': 1.0, 'subsample_rate': 100}
 _ITEMS = {
     'freeze_part': str, 'optim_wd_ignore': str, 'split_files': str,
     'comparisons': str, 'headline_metrics': str, 'continual.domain_order': str,
     'continual.class_order': int, 'e_prompt_layer_idx': int,
-    'g_prompt_layer_idx': int}
+    'g_prompt_layer_idx': int, 'thaw': str, 'generation.layers': int,
+    'generation.anchors_by_task': int}
 _INT_LIMIT = 2**31  # what steps and seeds are on the devices
 
 
@@ -134,20 +139,32 @@ def _check_own_rules(config: Any) -> None:
                                              config.init_sha256):
     raise ValueError(f'config.init_sha256 is {config.init_sha256!r}, must be '
                      'the 64 hexadecimal digits of a SHA-256')
-  for rule in config.learning_rate_multipliers:
-    _check_multiplier(rule)
+  for pattern in config.thaw:
+    _check_pattern(f'config.thaw lists {pattern!r}', pattern)
+  dropout = config.generation.attention_dropout
+  if not 0 <= dropout < 1:
+    raise ValueError(f'config.generation.attention_dropout is {dropout}, must '
+                     'be in [0, 1)')
+  for key in 'learning_rate_multipliers', 'later_rate_multipliers':
+    for rule in config[key]:
+      _check_multiplier(key, rule)
 
 
-def _check_multiplier(rule: Any) -> None:
+def _check_multiplier(key: str, rule: Any) -> None:
   """A pair of a regular expression and a factor."""
-  problem = (f'config.learning_rate_multipliers lists {rule!r}, must list '
-             'pairs (regular expression, factor)')
+  problem = (f'config.{key} lists {rule!r}, must list pairs (regular '
+             'expression, factor)')
   if not isinstance(rule, (list, tuple)) or len(rule) != 2:
     raise ValueError(problem)
   pattern, factor = rule
   if not isinstance(pattern, str) or isinstance(factor, bool) or (
       not isinstance(factor, (int, float))) or not math.isfinite(factor):
     raise ValueError(problem)
+  _check_pattern(problem, pattern)
+
+
+def _check_pattern(problem: str, pattern: str) -> None:
+  """A regular expression."""
   try:
     re.compile(pattern)
   except re.error as e:

@@ -55,6 +55,7 @@ class Program:
   def split(self, params: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Flat parameters (or shapes) -> (frozen, trainable)."""
     return state_lib.partition(params, self.config.freeze_part,
+                               self.config.thaw,
                                query_pass=bool(self.model.prompt.query_needs))
 
   def start(self) -> tuple[dict[str, jax.Array], state_lib.TrainState]:
@@ -76,6 +77,7 @@ def create(config: Any, num_classes: int) -> Program:
   backbone = vit.create(config.model_name, image_size=config.input_size,
                         dtype=jnp.dtype(config.dtype))
   model, method = classifier.build(config, num_classes, backbone)
+  method = method.with_part(rates=optimizer_lib.later_rates(config))
   method = regularization.wrap(method, config, num_classes)
   method = projection.wrap(method, config)
   method = replay.wrap(method, config, num_classes)
@@ -103,6 +105,7 @@ def _check_trainable(program: Program) -> None:
   jax.eval_shape(
       lambda params: state_lib.create(params, program.method, program.optimizer
                                       ).opt_state, trainable)
+  optimizer_lib.check_rates(program.method.rates, trainable)
 
 
 def unflatten(flat: dict[str, Any]) -> Any:
@@ -113,14 +116,8 @@ def unflatten(flat: dict[str, Any]) -> Any:
 def parameter_shapes(model: Any, image_size: int
                      ) -> dict[str, jax.ShapeDtypeStruct]:
   """Flat shapes of all parameters, without computing anything."""
-  images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), np.float32)
-  query = base.Query(cls=jax.ShapeDtypeStruct(
-      (1, model.backbone.width), np.float32)) if (
-          model.prompt.query_needs) else base.Query()
-  params = jax.eval_shape(
-      lambda x, q: model.init(jax.random.key(0), x, q, 0, train=False),
-      images, query)['params']
-  return state_lib.flatten(params)
+  return jax.eval_shape(
+      state_lib.random_params(model, image_size=image_size), jax.random.key(0))
 
 
 def num_elements(leaves: dict[str, Any]) -> int:

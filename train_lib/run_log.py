@@ -161,6 +161,11 @@ class RunLog:
       self._write_histograms(global_step, counts)
     self._writer.write_images(global_step, images)
 
+  def pictures(self, global_step: int, pictures: Mapping[str, Any]) -> None:
+    """Writes what a method shows: `base.HeatMap` and `base.Overlays`."""
+    self._writer.write_images(global_step, {
+        name: figures.draw(picture) for name, picture in pictures.items()})
+
   def _write_histograms(self, global_step: int, counts: np.ndarray) -> None:
     """Selected prompts of each set, as the original's `histogram_n`."""
     num_prompts = counts.shape[1]

@@ -185,7 +185,11 @@ def score_task(run: run_lib.Run, state: Any, task: Any) -> dict[int, Scores]:
   """Scores of a task that is done, by set; none where none are due."""
   if not cadence.evaluated_after(run.program.config, run.stream, task):
     return {}
-  return score(run, state, task, compare=True)
+  scores = score(run, state, task, compare=True)
+  if run.evaluator.shown:
+    run.log.pictures(run.keeper.step, run.program.method.pictures(
+        run.evaluator.shown))
+  return scores
 
 
 def score(run: run_lib.Run, state: Any, task: Any, *, compare: bool

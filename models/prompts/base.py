@@ -27,16 +27,20 @@ import jax
 import jax.numpy as jnp
 
 from models import vit
+from models.prompts.method import HeatMap
 from models.prompts.method import Hook
 from models.prompts.method import joined
 from models.prompts.method import keep_state
 from models.prompts.method import LossContext
 from models.prompts.method import Method
+from models.prompts.method import Overlays
 from models.prompts.method import Phase
+from models.prompts.method import Rate
 from models.prompts.spaces import Space
 
-__all__ = ('Hook', 'LossContext', 'Method', 'Phase', 'Prompt', 'Query',
-           'Selection', 'Space', 'joined', 'keep_state')
+__all__ = ('HeatMap', 'Hook', 'LossContext', 'Method', 'Overlays', 'Phase',
+           'Prompt', 'Query', 'Rate', 'Selection', 'Space', 'joined',
+           'keep_state')
 Array = jax.Array
 
 
@@ -121,7 +125,8 @@ class Prompt(nn.Module):
 
   def select(self, query: Query, task_index: Array, *, train: bool,
              vote: bool | None = None, mask: Array | None = None,
-             choice: str = 'key', image_keys: Array | None = None) -> Selection:
+             choice: str = 'key', image_keys: Array | None = None,
+             memory: Any = None) -> Selection:
     """Chooses prompts for a batch.
 
     Args:
@@ -133,9 +138,11 @@ class Prompt(nn.Module):
       mask: [B] float, 0 for padding, which must not vote.
       choice: `key`; `random`, a draw for each image; `oracle`, the prompts of
         the task that is given.  All images of a batch may differ.
-      image_keys: [B] random keys, one per image, for the choice `random`.
+      image_keys: [B] random keys, one per image, for the choice `random` and
+        for whatever is random in training; None: nothing is.
+      memory: `TrainState.memory`; None before there is any.
     """
-    del query, task_index, train, vote, mask, choice, image_keys
+    del query, task_index, train, vote, mask, choice, image_keys, memory
     return Selection()
 
   def at_layer(self, layer: int, tokens: Array, carry: Any

@@ -41,7 +41,8 @@ _REPLAY = {'replay.capacity': 14, 'replay.policy': 'reservoir',
            'replay.dark_weight': 0.3, 'replay.label_weight': 0.7,
            'replay.batch_size': 8, 'replay.review_epochs': 2}
 METHODS = {'l2p': {}, 'dualprompt': fakes.DUALPROMPT, 'replay': _REPLAY,
-           'ewc': {'regularizer': 'ewc'}, 'pgp': projections.L2P}
+           'ewc': {'regularizer': 'ewc'}, 'pgp': projections.L2P,
+           'pgt': fakes.PGT, 'convprompt': fakes.CONVPROMPT}
 _RECIPE = '''
 from tests import fakes
 
