@@ -22,6 +22,7 @@ from tests.wrong_inputs import flags
 from tests.wrong_inputs import weights
 from tests.wrong_inputs import workdirs
 from tests.wrong_inputs.row import FOLDER
+from tests.wrong_inputs.row import NAMES
 from tests.wrong_inputs.row import Row
 from tests.wrong_inputs.row import SHA256
 
@@ -36,6 +37,7 @@ GROUPS: dict[str, tuple[Row, ...]] = {
     'Data: folders of pictures': data.FOLDERS,
     'Workdirs and checkpoints': workdirs.WORKDIRS,
 }
+_NAMES = ', '.join(f'`{name}`' for name in NAMES)
 _INTRODUCTION = f"""# What a user sees go wrong
 
 Written by `python -m tests.wrong_inputs > docs/wrong_inputs.md`; a test types
@@ -51,7 +53,8 @@ python main.py --my_config=recipe.py --workdir=run
 ```
 
 and what is typed comes after that, unless it brings these two flags itself.
-`{FOLDER}` stands for the current folder, `{SHA256}` for a checksum.
+`{FOLDER}` stands for the current folder, `{SHA256}` for a checksum, {_NAMES}
+for all that exist.
 """
 
 
