@@ -18,8 +18,8 @@
 Runs a real stream of tiny tasks with the `testing` ViT in a folder that is
 thrown away: data reading, training, evaluation of all sets so far, checkpoints
 and events after each task.  Prints what the process holds every so many tasks.
-What must grow is small and known: counts of all evaluations and the query
-features of each test image.
+What must grow is small and known: counts of all evaluations, the query features
+of each test image, and a weak reference per evaluated set that Grain keeps.
 """
 
 import argparse

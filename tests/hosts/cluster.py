@@ -145,7 +145,7 @@ class Cluster:
     paths = [str(_ROOT), os.environ.get('PYTHONPATH', '')]
     devices = f'--xla_force_host_platform_device_count={devices}'
     environment = {
-        **os.environ, 'JAX_PLATFORMS': 'cpu',
+        **os.environ, 'JAX_PLATFORMS': 'cpu', 'TF_ENABLE_ONEDNN_OPTS': '0',
         'XLA_FLAGS': f'{devices} {_SLOW}',
         'PYTHONPATH': os.pathsep.join(filter(None, paths))}
     with (self._file(host, 'out').open('w') as out,
