@@ -55,6 +55,7 @@ _CHOICES = {
     'pgp.variant': projection.VARIANTS,
     'pgp.collect': projection.COLLECT,
     'head_init': ('zero', 'trunc_normal'),
+    'generation.anchor_query': ('block', 'naive'),
     'generation.token_mix_init': ('zeros', 'normal'),
     'prompt_position': ('before_cls', 'after_cls'),
     'augmentation': ('crop_flip', 'crop', 'none'),
