@@ -202,6 +202,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.generation.kernel = 17  # side of the convolutions
   config.generation.anchors = 4  # and convolutions, that each task adds
   config.generation.anchors_by_task = ()  # one number per task instead
+  config.generation.anchor_query = 'block'  # whose class token anchors are
+  # compared with: block, or naive (of the plain backbone; where it is asked)
   config.generation.match_width = 0  # of anchors; 0: a quarter of the model's
   config.generation.train_anchors = False  # those of the task
   config.generation.drift_weight = 0.01  # of the distance that the embedding

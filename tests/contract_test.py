@@ -37,7 +37,7 @@ RECIPES = sorted(path.stem for path in CONFIGS.glob('*.py')
 # Each method as its defaults have it, and some with more of their options.
 METHODS = {name: {'method': name, 'vit_classifier': 'token'}
            for name in prompts.available()}
-METHODS['pgt, norms and heads of tasks'] = fakes.PGT
+METHODS |= {'pgt': fakes.PGT, 'convprompt': fakes.CONVPROMPT}
 METHODS['dualprompt, masked pool handed on'] = fakes.DUALPROMPT
 METHODS['l2p, mean keys in two layers'] = {
     'method': 'l2p', 'vit_classifier': 'token+prompt',

@@ -53,6 +53,7 @@ CHOICES = {
     'pgp.first_task_rule': projection.FIRST_TASK_RULES,
     'pgp.prompt_term': projection.PROMPT_TERMS,
     'head_init': ('zero', 'trunc_normal'),
+    'generation.anchor_query': ('block', 'naive'),
     'generation.token_mix_init': ('zeros', 'normal'),
     'prompt_position': ('before_cls', 'after_cls'),
     'augmentation': ('crop_flip', 'crop', 'none'),

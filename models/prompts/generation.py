@@ -53,12 +53,14 @@ class Carry:
     anchors: [G, m] of unit length; zero in slots that are not in use.
     raw: what the block before generated, None at the first.
     source: [B, 1 + N, D] tokens to generate from, if any.
+    query: [B, D] compared with anchors instead of the class token, if any.
     keys: [B] random keys for dropout; None for none.
   """
 
   anchors: Array
   raw: Array | None = None
   source: Array | None = None
+  query: Array | None = None
   keys: Array | None = None
 
 
@@ -170,7 +172,8 @@ class Generated(base.Prompt):
 
   def similarity(self, tokens: Array, carry: Carry) -> Array:
     """Cosine of each image's class token [B, T, D] with anchors: [B, G]."""
-    found = self.matcher(tokens[:, 0]) @ carry.anchors.T
+    token = tokens[:, 0] if carry.query is None else carry.query
+    found = self.matcher(token) @ carry.anchors.T
     self.sow('intermediates', SIMILARITY, found)
     return found
 

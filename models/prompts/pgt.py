@@ -67,6 +67,8 @@ class PGT(generation.Generated):
     length: P, prompt tokens.
     token_mix_init: key of `TOKEN_MIX_INITS`; `zeros` keeps all P tokens of a
       prefix equal for ever, as in the authors' code.
+    naive_query: compare the plain backbone's class token with anchors, not the
+      block's.
     dropout_rate, rescale, remat: see `layer_attention.LayerAttention`.
 
   Parameters beside those of `Generated`: `naive_norm`, `attention`,
@@ -76,6 +78,7 @@ class PGT(generation.Generated):
   num_tokens: int = 0
   length: int = 20
   token_mix_init: str = 'zeros'
+  naive_query: bool = False
   dropout_rate: float = 0.2
   rescale: bool = True
   remat: bool = True
@@ -96,7 +99,8 @@ class PGT(generation.Generated):
   def select(self, query, task_index, **options):
     selection = super().select(query, task_index, **options)
     return selection.replace(carry=selection.carry.replace(
-        source=self.naive_norm(query.tokens)))
+        source=self.naive_norm(query.tokens),
+        query=query.tokens[:, 0] if self.naive_query else None))
 
   def instance_prompts(self, place: int, tokens: Array, carry: generation.Carry
                        ) -> Array:
@@ -129,6 +133,7 @@ def build(config, backbone: vit.VisionTransformer) -> base.Method:
       **generated_method.options(config, backbone), rows=2,
       num_tokens=1 + side * side, length=options.length,
       token_mix_init=options.token_mix_init,
+      naive_query=options.anchor_query == 'naive',
       dropout_rate=options.attention_dropout,
       rescale=options.post_softmax_scale, remat=options.remat)
   first_only = ['matcher', 'token_mix']

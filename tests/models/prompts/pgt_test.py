@@ -325,6 +325,21 @@ def test_what_the_methods_show_of_themselves(options, names):
   assert all(figures.draw(picture).ndim == 4 for picture in pictures.values())
 
 
+def test_anchors_may_be_compared_with_the_naive_class_token():
+  images, found = fakes.batch(2)['image'], []
+  for choice in 'block', 'naive':
+    model, _ = fakes.tiny_model(fakes.config(**{
+        **fakes.PGT, 'generation.anchor_query': choice}))
+    params = state_lib.variables(fakes.random_params(model))
+    found.append(jax.jit(lambda x, model=model: model.apply(
+        x, images, model.apply(x, images, method='query'), jnp.int32(0),
+        train=False, mutable=['intermediates'])[1])(params)[
+            'intermediates']['prompt']['similarity'])
+  (first, second), (naive, again) = found
+  assert np.any(first != second)
+  np.testing.assert_array_equal(naive, again)
+
+
 def test_what_prompts_ask_for_is_shared_out_among_tokens():
   weights = np.array([[[0.5, 0.5], [0.0, 1.0]]])[None]  # [1, 1, T, N]
   found = pgt.asked(jnp.asarray(weights), jnp.array([[1.0, -2.0], [1.0, 0.0]]))
