@@ -81,7 +81,7 @@ _NOT_NEGATIVE = (
     'sgd_momentum', 'weight_decay', 'grad_clip_max_norm', 'ewc_strength',
     'lwf_strength', 'pgp.num_images', 'checkpoint_every_steps',
     'continual.init_cls', 'continual.inc_cls', 'generation.anchors',
-    'generation.drift_weight', 'eval_cache_mib')
+    'generation.drift_weight', 'generation.match_width', 'eval_cache_mib')
 _AT_MOST = {'data_threads': 256, 'sgd_momentum': 1.0, 'subsample_rate': 100}
 _ITEMS = {
     'freeze_part': str, 'optim_wd_ignore': str, 'split_files': str,
