@@ -13,9 +13,14 @@
 # limitations under the License.
 """Classification heads."""
 
+import math
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from models.prompts import matching
 
 # timm cuts its normal distribution at -2 and 2, not at two deviations: with a
 # deviation of 0.02 that cuts nothing.
@@ -53,3 +58,42 @@ class LinearHead(nn.Module):
                         (x.shape[-1], self.num_classes))
     bias = self.param('bias', nn.initializers.zeros, (self.num_classes,))
     return (x @ kernel + bias) / self.temperature
+
+
+class CosineHead(nn.Module):
+  """Cosine similarity with a vector for each class, times a factor, in float32.
+
+  With the sentence embeddings of class names as vectors and CLIP's factor it is
+  CLIP's zero-shot classifier.
+
+  Attributes:
+    num_classes: C.
+    kernel_init: key of `KERNEL_INITS`.
+
+  Parameters: `kernel` [E, C] of any length, and `scale` [], the logarithm of
+  the factor.
+  """
+
+  num_classes: int
+  kernel_init: str = 'zero'
+
+  @nn.compact
+  def __call__(self, features: jax.Array) -> jax.Array:
+    """[B, E] -> logits [B, C]."""
+    x = features.astype(jnp.float32)
+    kernel = self.param('kernel', KERNEL_INITS[self.kernel_init],
+                        (x.shape[-1], self.num_classes))
+    scale = self.param('scale', nn.initializers.constant(math.log(1 / 0.07)),
+                       ())
+    return jnp.exp(scale) * matching.cosine(x, kernel.T)
+
+
+HEADS = ('linear', 'cosine')
+
+
+def create(config: Any, num_classes: int) -> nn.Module:
+  """The head of a config, over `num_classes`."""
+  if config.head == 'cosine':
+    return CosineHead(num_classes, config.head_init)
+  return LinearHead(num_classes, config.norm_pre_logits, config.temperature,
+                    config.head_init)

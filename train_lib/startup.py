@@ -25,9 +25,10 @@ import ml_collections
 from configs import base as defaults
 from configs import presets
 import input_pipeline
+from models import backbones
 from models import classifier
+from models import heads
 from models import pretrained
-from models import vit
 from train_lib import controls
 from train_lib import metrics
 from train_lib import optimizer as optimizer_lib
@@ -41,7 +42,7 @@ _CHOICES = {
     'eval_selection': ('config', 'batch', 'per_sample'),
     'eval_classes': ('all', 'seen'),
     'input_range': ('auto', 'zero_one', 'minus_one_one', 'imagenet', 'dataset',
-                    'weights'),
+                    'clip', 'weights'),
     'transform': ('jax', 'torch_port', 'libcontinual', 'coda', 'clean'),
     'eval_order': ('stored', 'shuffled'),
     'prompt_choice': ('key', 'random', 'oracle'),
@@ -53,11 +54,12 @@ _CHOICES = {
     'replay.policy': ('class_balanced', 'reservoir'),
     'pgp.variant': projection.VARIANTS,
     'pgp.collect': projection.COLLECT,
+    'head': heads.HEADS,
     'head_init': ('zero', 'trunc_normal'),
     'prompt_position': ('before_cls', 'after_cls'),
     'augmentation': ('crop_flip', 'crop', 'none'),
     'dtype': ('float32', 'bfloat16'),
-    'model_name': tuple(vit.VARIANTS),
+    'model_name': tuple(backbones.VARIANTS),
     'prompt_pool_param.embedding_key': ('cls', 'mean', 'max', 'mean_max'),
     'prompt_pool_param.prefix_pairing': ('correct', 'port'),
     'prompt_pool_param.initializer': (
@@ -100,7 +102,7 @@ def expand(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
       'continual', {}):  # its sessions are domains, in the original always
     full.continual.scenario = 'domain'
   if full.input_range == 'weights' and full.init_checkpoint and (
-      full.model_name in vit.VARIANTS):  # else `check` complains
+      full.model_name in backbones.VARIANTS):  # else `check` complains
     full.input_range = pretrained.input_range(full)
   return ml_collections.FrozenConfigDict(full)
 
@@ -225,7 +227,7 @@ def check(config: ml_collections.FrozenConfigDict) -> None:
 
 
 def _check_prompts(config: Any) -> None:
-  depth = vit.VARIANTS[config.model_name].depth
+  depth = backbones.VARIANTS[config.model_name].depth
   for kind in 'e', 'g':
     layers = config[f'{kind}_prompt_layer_idx']
     if not config[f'use_{kind}_prompt']:
