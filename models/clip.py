@@ -181,6 +181,6 @@ VARIANTS = {
     'CLIP-B_32': Variant(32, 768, 12, 12, 3072),
     # Its vocabulary is that of 30 merges.
     'CLIP-testing': Variant(
-        4, 16, 3, 2, 32, joint_width=16, text_shape=TextShape(
-            width=12, depth=2, num_heads=3, mlp_dim=24, vocabulary=544)),
+        4, 16, 2, 2, 32, joint_width=16, text_shape=TextShape(
+            width=12, depth=1, num_heads=3, mlp_dim=24, vocabulary=544)),
 }

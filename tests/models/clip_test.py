@@ -30,6 +30,7 @@ from models import pretrained
 from models import vit
 from tests import fakes
 from tests import weights
+from train_lib import state as state_lib
 
 RECORDED = pathlib.Path(__file__).with_name('clip_reference.npz')
 VARIANT = 'CLIP-testing'
@@ -95,6 +96,20 @@ def test_published_numbers_of_parameters(name, image, text):
 def test_the_default_freezes_all_of_it(tiny):
   for path in traverse_util.flatten_dict(tiny[1]['params'], sep='/'):
     assert any(part in '/' + path for part in fakes.config().freeze_part), path
+
+
+def test_other_methods_run_on_it_and_train_nothing_of_it():
+  config = fakes.config(method='l2p', model_name=VARIANT, head='cosine')
+  model, _, _, frozen, state = fakes.start(config)
+  assert not any(path.startswith('backbone/') for path in state.params)
+
+  def forward(params, images):
+    query = model.apply(params, images, method='query')
+    return model.apply(params, images, query, jnp.int32(0), train=True)
+
+  out = jax.eval_shape(forward, state_lib.variables(frozen | state.params),
+                       fakes.batch(3)['image'])
+  assert out.logits.shape == (3, fakes.NUM_CLASSES)
 
 
 @functools.cache
@@ -182,7 +197,7 @@ def test_openai_names_there_and_back():
   sizes = {'input_resolution': np.array(8), 'context_length': np.array(77),
            'vocab_size': np.array(544)}
   assert clip_names.is_clip(theirs) and not clip_names.is_clip(arrays)
-  assert len(theirs) == 14 + 12 * (3 + 2)
+  assert len(theirs) == 14 + 12 * (2 + 1)
   model = backbones.create(VARIANT, image_size=fakes.IMAGE_SIZE)
   merged = traverse_util.flatten_dict(pretrained.merge(
       {**theirs, **sizes}, _shapes(model), source='file'), sep='/')
