@@ -144,11 +144,7 @@ class TfdsSource:
     return self._numbers['domain'] if self._has_domains else None
 
   def names(self, key):
-    """Texts of the classes 0, 1, ..., from one pass over the records.
-
-    Args:
-      key: text feature, alike in all records of a class.
-    """
+    """Text feature `key` of the classes 0, 1, ..., from one pass."""
     texts = {int(e['label']): e[key].decode() for e in self._examples()}
     return tuple(texts[label] for label in sorted(texts))
 

@@ -31,6 +31,7 @@ _PLAIN = {
     'replay.batch_size': 0, 'replay.review_epochs': 0,
     'replay.dark_weight': 0.0, 'prompt_choice': 'key'}
 _HEAD = {**_PLAIN, 'method': 'none', 'vit_classifier': 'token',
+         'head': 'linear', 'freeze_part': ('encoder', 'embedding', 'cls'),
          'eval_selection': 'config', 'learning_rate_multipliers': ()}
 # Published fine-tuning baselines of this family use SGD or Adam at small rates;
 # this is the usual rate for fine-tuning a ViT with SGD.

@@ -41,8 +41,8 @@ _CHOICES = {
     'grad_clip_scope': ('all', 'trainable'),
     'eval_selection': ('config', 'batch', 'per_sample'),
     'eval_classes': ('all', 'seen'),
-    'input_range': ('auto', 'zero_one', 'minus_one_one', 'imagenet', 'dataset',
-                    'clip', 'weights'),
+    'input_range': ('auto', 'zero_one', 'minus_one_one', 'imagenet', 'clip',
+                    'dataset', 'weights'),
     'transform': ('jax', 'torch_port', 'libcontinual', 'coda', 'clean'),
     'eval_order': ('stored', 'shuffled'),
     'prompt_choice': ('key', 'random', 'oracle'),
@@ -54,8 +54,7 @@ _CHOICES = {
     'replay.policy': ('class_balanced', 'reservoir'),
     'pgp.variant': projection.VARIANTS,
     'pgp.collect': projection.COLLECT,
-    'head': heads.HEADS,
-    'head_init': ('zero', 'trunc_normal'),
+    'head': heads.HEADS, 'head_init': ('zero', 'trunc_normal'),
     'prompt_position': ('before_cls', 'after_cls'),
     'augmentation': ('crop_flip', 'crop', 'none'),
     'dtype': ('float32', 'bfloat16'),
@@ -215,8 +214,8 @@ def check(config: ml_collections.FrozenConfigDict) -> None:
                      f'of the {config.num_epochs} epochs')
   if config.init_checkpoint is None:
     raise ValueError(
-        'config.init_checkpoint is not set: prompts need a pretrained ViT; '
-        'give the path of an .npz, or random for random weights')
+        'config.init_checkpoint is not set: prompts need a pretrained ViT; give'
+        ' the path of an .npz, or random for random weights')
   input_pipeline.check_stream(config)
   input_pipeline.check_replay(config)
   if not config.use_cls_token:
