@@ -73,6 +73,9 @@ def make_config(case: dict[str, Any]) -> ml_collections.FrozenConfigDict:
   depth = backbones.VARIANTS[case['model']].depth
   for key in 'e_prompt_layer_idx', 'g_prompt_layer_idx':
     recipe[key] = tuple(layer for layer in recipe[key] if layer < depth)
+  layers = recipe.generation.layers
+  recipe.generation.layers = tuple(layer for layer in layers if layer < depth)
+  recipe.update_from_flattened_dict(case.get('changes', {}))
   config = startup.expand(recipe)
   startup.check(config)
   return config
@@ -163,7 +166,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
 
   Args:
     case: recipe, phase, scope, dtype, model, image_size, batch (per device),
-      steps.
+      steps; optionally changes, of other keys.
 
   Returns:
     The case with `images_per_second` (all devices), `seconds_per_step`,

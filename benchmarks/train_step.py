@@ -15,8 +15,8 @@
 
   python benchmarks/train_step.py --output benchmark.json
 
-runs the CIFAR-100 recipes of L2P and DualPrompt at ViT-B/16, 224 px, 16 images
-per device, with random weights and images.  Each row is a process of its own
+runs the CIFAR-100 recipes at ViT-B/16, 224 px, 16 images per device, with
+random weights and images.  Each row is a process of its own
 (`measure.py`), so rows do not share memory or compilations, and a row that does
 not fit into memory costs only itself.  README.md explains the columns.
 """
@@ -32,7 +32,8 @@ import sys
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[1]
-RECIPES = ('cifar100_l2p', 'cifar100_dualprompt')
+RECIPES = ('cifar100_l2p', 'cifar100_dualprompt', 'cifar100_convprompt',
+           'cifar100_pgt')
 SCOPES = ('all', 'trainable')
 DTYPES = ('float32', 'bfloat16')
 PHASES = ('train', 'query', 'eval')

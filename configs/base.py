@@ -57,6 +57,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.cache_dir = ''  # of downloaded weights; '' is a per-user folder
   config.dtype = 'float32'  # of the computation; or bfloat16
   config.freeze_part = ('encoder', 'embedding', 'cls')  # parts of leaf paths
+  config.thaw = ()  # regexes over whole leaf paths that train all the same
   config.preset = ''  # protocol laid over the recipe, see configs/presets.py
   config.seed = 42  # start values, data order, augmentation, dropout
 
@@ -70,7 +71,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.norm_01 = True  # inputs in [0, 1]; else dataset mean and deviation
   config.input_range = 'auto'  # norm_01 decides, or zero_one, minus_one_one,
   # imagenet, clip, dataset, weights (what the backbone was trained on)
-  config.transform = 'jax'  # or torch_port, libcontinual, coda, clean
+  config.transform = 'jax'  # or torch_port, libcontinual, coda,
+  # torchvision, clean
   config.augmentation = 'crop_flip'  # or crop, none
   config.subsample_rate = -1  # percent of each split; -1: all
   config.data_threads = 4  # per host
@@ -102,8 +104,10 @@ def get_config() -> ml_collections.ConfigDict:
   config.optim = 'adam'  # or adamw, sgd (Nesterov)
   config.learning_rate = 0.03  # for 256 images per step; scaled linearly
   config.min_learning_rate = 0.0  # likewise
-  config.learning_rate_schedule = 'constant'  # or cosine, linear
+  config.learning_rate_schedule = 'constant'  # or cosine, linear,
+  # cosine_by_epoch
   config.learning_rate_multipliers = ()  # ((regex over leaf path, factor), ...)
+  config.later_rate_multipliers = ()  # on top, from the second task on
   config.warmup_epochs = 0  # per task
   config.sgd_momentum = 0.9
   config.weight_decay = 0.0
@@ -141,6 +145,12 @@ def get_config() -> ml_collections.ConfigDict:
   config.pgp.token_epsilon = 0.5  # share of energy that a basis holds
   config.pgp.key_epsilon = 0.97
   config.pgp.prefix_epsilon = 0.5
+  config.pgp.energy_power = 4  # of singular values; or 2, variant released
+  config.pgp.first_task_rule = 'exclusive'  # of the component that crosses
+  # epsilon; or inclusive, as later tasks have it, variant released
+  config.pgp.prompt_term = 'auto'  # of tokens: sum (auto in variant released),
+  # stack (auto in paper) beside the inputs; or none
+  config.pgp.random_directions = False  # control: as many, drawn at random
   config.pgp.project_step = False  # the optimizer's step as well
 
   # What a text tower is told, see models/text.py.
@@ -157,6 +167,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.temperature = 1.0
   config.head = 'linear'  # or cosine: similarity with a vector per class
   config.head_init = 'zero'  # or trunc_normal (deviation 0.02)
+  config.task_heads = False  # a LayerNorm and a classifier for each task
   config.weight_norm = False  # unit-norm head columns before each step
 
   # E-prompts: a pool of prompts chosen by key.
@@ -192,12 +203,31 @@ def get_config() -> ml_collections.ConfigDict:
   config.use_prefix_tune_for_g_prompt = True
   config.same_key_value_for_shared = False
 
+  # Prompts generated for each image by convolutions that belong to anchors.
+  config.generation = ml_collections.ConfigDict()
+  config.generation.layers = ()  # prompted blocks; (): all but the last
+  config.generation.length = 20  # prompt tokens
+  config.generation.kernel = 17  # side of the convolutions
+  config.generation.anchors = 4  # and convolutions, that each task adds
+  config.generation.anchors_by_task = ()  # one number per task instead
+  config.generation.match_width = 0  # of anchors; 0: a quarter of the model's
+  config.generation.train_anchors = False  # those of the task
+  config.generation.drift_weight = 0.01  # of the distance that the embedding
+  # moves in a task
+  config.generation.token_mix_init = 'zeros'  # or normal (deviation 0.02)
+  config.generation.attention_dropout = 0.2
+  config.generation.post_softmax_scale = True  # layer attention is scaled twice
+  config.generation.remat = True  # layer attention anew in the backward pass
+  config.generation.freeze_generation_after_first = False  # task
+
   # Survival.
   config.checkpoint_every_steps = 500  # beside task ends; 0: at these only
 
   # Evaluation.
   config.eval_per_epochs = 1  # every so many epochs, and at each task end
   config.eval_every_steps = -1  # used if positive and eval_per_epochs is 0
+  config.eval_cache_mib = 1024  # host memory for query features of test images;
+  # what does not fit is computed again in each evaluation
   config.eval_last_only = False  # after the last task only
   config.num_eval_steps = -1  # at most so many batches per set; -1: all
   config.eval_drop_remainder = False  # drop the last partial batch

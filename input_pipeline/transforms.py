@@ -61,6 +61,8 @@ RULES = {
     'libcontinual': Rules(aspect=(0.75, 1.3333)),
     # CODA-Prompt, VQ-Prompt: torchvision's defaults throughout.
     'coda': Rules(area=(0.08, 1.0), test_filter=BILINEAR, whole_cifar=True),
+    # Torchvision's defaults in training.
+    'torchvision': Rules(area=(0.08, 1.0)),
     # Of ours: one filter for training and test.
     'clean': Rules(train_filter=BICUBIC),
 }

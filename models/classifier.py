@@ -100,7 +100,7 @@ class PromptedClassifier(nn.Module):
       task_index: [] int32, the task that trains, -1 at test time.
       train: static.
       **options: how prompts are chosen: `vote`, `mask`, `choice`, `image_keys`
-        of `models.prompts.base.Prompt.select`.
+        and `memory` of `models.prompts.base.Prompt.select`.
     """
     patches, selection = self.select(
         images, query, task_index, train=train, **options)
@@ -143,4 +143,4 @@ def build(config, num_classes: int, backbone: vit.VisionTransformer
   head = heads.create(config, num_classes)
   model = PromptedClassifier(
       backbone, method.prompt, head, config.vit_classifier)
-  return model, method
+  return model, method.with_part(rates=head.rates())

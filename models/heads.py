@@ -19,8 +19,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from models.prompts import matching
+from models.prompts.method import Rate
 
 # timm cuts its normal distribution at -2 and 2, not at two deviations: with a
 # deviation of 0.02 that cuts nothing.
@@ -59,6 +61,10 @@ class LinearHead(nn.Module):
     bias = self.param('bias', nn.initializers.zeros, (self.num_classes,))
     return (x @ kernel + bias) / self.temperature
 
+  def rates(self) -> tuple[Rate, ...]:
+    """All columns train in all tasks, as far as the loss sees them."""
+    return ()
+
 
 class CosineHead(nn.Module):
   """Cosine similarity with a vector for each class, times a factor, in float32.
@@ -87,13 +93,95 @@ class CosineHead(nn.Module):
                        ())
     return jnp.exp(scale) * matching.cosine(x, kernel.T)
 
+  def rates(self) -> tuple[Rate, ...]:
+    """As those of `LinearHead`."""
+    return ()
+
+
+class TaskHeads(nn.Module):
+  """A LayerNorm and a linear classifier of its own for each task, in float32.
+
+  The heads stand side by side; a head trains while the task has classes of it.
+
+  Attributes:
+    sizes: classes of each head.
+    temperature, kernel_init: see `LinearHead`.
+
+  Parameters: `kernel` [D, C] and `bias` [C] of all heads; `scale` and `offset`
+  [T, D] of their LayerNorms.
+  """
+
+  sizes: tuple[int, ...]
+  temperature: float = 1.0
+  kernel_init: str = 'trunc_normal'
+
+  @nn.compact
+  def __call__(self, features: jax.Array) -> jax.Array:
+    """[B, D] -> logits [B, C]."""
+    x = features.astype(jnp.float32)
+    width, shape = x.shape[-1], (len(self.sizes), x.shape[-1])
+    kernel = self.param('kernel', KERNEL_INITS[self.kernel_init],
+                        (width, sum(self.sizes)))
+    bias = self.param('bias', nn.initializers.zeros, (sum(self.sizes),))
+    scale = self.param('scale', nn.initializers.ones, shape)
+    offset = self.param('offset', nn.initializers.zeros, shape)
+    # The heads normalise alike, so scale and offset go into the linear map.
+    x = nn.LayerNorm(epsilon=1e-5, use_bias=False, use_scale=False)(x)
+    scale, offset = scale[self._owner].T, offset[self._owner].T
+    bias = bias + jnp.sum(kernel * offset, axis=0)
+    return (x @ (kernel * scale) + bias) / self.temperature
+
+  @property
+  def _owner(self) -> np.ndarray:
+    """Head of each class, int [C]."""
+    return np.repeat(np.arange(len(self.sizes)), self.sizes)
+
+  def rates(self) -> tuple[Rate, ...]:
+    """Heads without a class of the task rest."""
+    heads = np.eye(len(self.sizes), dtype=bool)[:, self._owner]
+    trains = lambda task: jnp.any(heads & task.class_mask, axis=1)
+    return (('head/kernel|head/bias', lambda task: trains(task)[self._owner]),
+            ('head/scale|head/offset', lambda task: trains(task)[:, None]))
+
 
 HEADS = ('linear', 'cosine')
+Head = LinearHead | CosineHead | TaskHeads
 
 
-def create(config: Any, num_classes: int) -> nn.Module:
-  """The head of a config, over `num_classes`."""
+def create(config: Any, num_classes: int) -> Head:
+  """The head of `config` over `num_classes`.
+
+  Raises:
+    ValueError: the classes do not divide into heads.
+  """
   if config.head == 'cosine':
+    if config.task_heads:
+      raise ValueError('config.task_heads has linear heads: set config.head '
+                       'to linear')
     return CosineHead(num_classes, config.head_init)
-  return LinearHead(num_classes, config.norm_pre_logits, config.temperature,
-                    config.head_init)
+  if not config.task_heads:
+    return LinearHead(num_classes, config.norm_pre_logits, config.temperature,
+                      config.head_init)
+  if config.norm_pre_logits:
+    raise ValueError('config.norm_pre_logits has no effect before the '
+                     'LayerNorms of task_heads; set it to False')
+  return TaskHeads(head_sizes(config.continual, num_classes),
+                   config.temperature, config.head_init)
+
+
+def head_sizes(continual: Any, num_classes: int) -> tuple[int, ...]:
+  """Classes of each task's head; one head if all tasks have all classes.
+
+  Raises:
+    ValueError: see `create`.
+  """
+  if continual.scenario == 'domain' and continual.domain_outputs == 'shared':
+    return (num_classes,)
+  first, more = continual.init_cls, continual.inc_cls
+  if first:
+    ends = [0, *range(first, num_classes, more), num_classes]
+    return tuple(np.diff(ends).tolist())
+  if num_classes % continual.num_tasks:
+    raise ValueError(f'config.task_heads: {num_classes} classes do not divide '
+                     f'into {continual.num_tasks} heads')
+  return (num_classes // continual.num_tasks,) * continual.num_tasks

@@ -140,6 +140,9 @@ def merge(arrays: Mapping[str, np.ndarray], like: Any, *, source: str) -> Any:
     raise ValueError(problem + str(e)) from e
   if wrong := mismatch.lines(arrays, wanted):
     raise ValueError(problem + '; '.join(wrong))
+  if bad := [k for k in sorted(wanted) if not np.isfinite(arrays[k]).all()]:
+    raise ValueError(f'init_checkpoint {source!r} is damaged: not finite are '
+                     f'{", ".join(bad[:3])}{", ..." * (len(bad) > 3)}')
   return traverse_util.unflatten_dict({k: arrays[k] for k in wanted}, sep='/')
 
 

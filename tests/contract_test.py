@@ -15,6 +15,7 @@
 
 import importlib
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ import pytest
 from models import prompts
 from models.prompts import base
 from tests import fakes
+from train_lib import optimizer as optimizer_lib
 from train_lib import parallel
 from train_lib import program as program_lib
 from train_lib import startup
@@ -36,6 +38,7 @@ RECIPES = sorted(path.stem for path in CONFIGS.glob('*.py')
 # Each method as its defaults have it, and some with more of their options.
 METHODS = {name: {'method': name, 'vit_classifier': 'token'}
            for name in prompts.available()}
+METHODS['pgt, norms and heads of tasks'] = fakes.PGT
 METHODS['dualprompt, masked pool handed on'] = fakes.DUALPROMPT
 METHODS['zero_shot'] = {
     'method': 'zero_shot', 'model_name': 'CLIP-testing', 'head': 'cosine',
@@ -59,6 +62,7 @@ class Bench:
     self.config = config
     (self.model, self.method, self.optimizer, self.frozen,
      self.state) = fakes.start(config)
+    self.model_paths = self.frozen.keys() | self.state.params.keys()
 
   def forward(self, images, *, train):
     """Output of both passes for a batch."""
@@ -113,13 +117,12 @@ def test_shapes_and_types(bench, train):
   assert all(loss.shape == () for loss in out.selection.losses.values())
 
 
-def test_parameters_stand_under_three_names_with_width_last(bench):
+def test_parameters_stand_under_three_names_and_protected_ones_are_wide(bench):
   paths = bench.frozen.keys() | bench.state.params.keys()
   assert {path.partition('/')[0] for path in paths} <= {
       'backbone', 'prompt', 'head'}
-  for path, leaf in bench.state.params.items():
-    if path.startswith('prompt/') and leaf.ndim > 1:
-      assert leaf.shape[-1] == 16, path
+  for space in bench.model.prompt.spaces:
+    assert all(rows.shape[-1] == 16 for rows in space.rows(bench.state.params))
 
 
 def test_gradients_are_only_where_something_trains(bench):
@@ -129,13 +132,17 @@ def test_gradients_are_only_where_something_trains(bench):
       axis_name=parallel.AXIS, in_axes=(None, None, 0, None), devices=ONE)
   batch = fakes.batch(4)
   batch = {name: batch[name] for name in ('image', 'label')}
+  info = fakes.task_info()
   _, _, grads, _ = gradients(bench.state, bench.frozen,
-                             parallel.shard(batch, ONE), fakes.task_info())
+                             parallel.shard(batch, ONE), info)
   assert set(grads) == set(bench.state.params)
-  assert not any(path.startswith('backbone/') for path in grads)
+  assert {path for path in grads if path.startswith('backbone/')} == {
+      path for path in bench.model_paths if re.fullmatch(
+          '|'.join(config.thaw) or 'nothing', path)}
+  rates = optimizer_lib.task_rates(bench.method.rates, grads, info)
   for path, grad in grads.items():
     assert np.all(np.isfinite(grad)), path
-    assert np.any(grad), path
+    assert np.any(grad) == np.any(rates.get(path, 1.0)), path
 
 
 def test_three_tasks_train_on_one_trace_and_repeat_bit_for_bit(config, bench):
@@ -195,7 +202,9 @@ def test_every_recipe_builds_and_trains_prompts_and_what_it_thaws(name):
   assert frozen.keys() | trainable.keys() == program.shapes.keys()
   # Held twice only where it trains: the query needs it as it was.
   both = frozen.keys() & trainable.keys()
-  assert both == (set() if config.freeze_part else set(frozen))
+  thawed = {path for path in frozen if any(
+      re.fullmatch(rule, path) for rule in config.thaw)}
+  assert both == (thawed if config.freeze_part else set(frozen))
 
 
 @pytest.mark.parametrize('name', RECIPES)

@@ -115,7 +115,8 @@ def bare_config(**changes) -> ml_collections.ConfigDict:
       'continual.num_classes_per_task': CLASSES_PER_TASK,
       'per_device_batch_size': 1, 'num_epochs': 2, 'eval_per_epochs': 2,
       'learning_rate': 0.3, 'seed': 3, 'prompt_pool_param.pool_size': 4,
-      'prompt_pool_param.length': 2, 'prompt_pool_param.top_k': 2}
+      'prompt_pool_param.length': 2, 'prompt_pool_param.top_k': 2,
+      'generation.anchors': 1, 'generation.length': 3, 'generation.kernel': 3}
   nullable = {**small, **changes}
   config.init_checkpoint = nullable.pop('init_checkpoint')
   config.update_from_flattened_dict(nullable)
@@ -129,6 +130,17 @@ DUALPROMPT = {
     'prompt_pool_param.pool_size': 3, 'prompt_pool_param.top_k': 1,
     'prompt_pool_param.use_prompt_mask': True,
     'prompt_pool_param.shared_prompt_pool': True}
+
+NORMS = r'backbone/.*(LayerNorm_\d|encoder_norm)/.*'
+CONVPROMPT = {
+    'method': 'convprompt', 'vit_classifier': 'token', 'use_e_prompt': False,
+    'task_heads': True, 'head_init': 'trunc_normal', 'eval_classes': 'seen',
+    'grad_clip_scope': 'trainable', 'thaw': (NORMS,),
+    'later_rate_multipliers': ((NORMS, 0.005),),
+    'learning_rate_schedule': 'cosine_by_epoch'}
+PGT = {
+    **CONVPROMPT, 'method': 'pgt', 'later_rate_multipliers': (
+        (NORMS, 0.005), ('prompt/naive_norm/.*', 0.005))}
 
 
 def config(folder: pathlib.Path | None = None, **changes
@@ -176,7 +188,7 @@ def start(expanded: Any) -> tuple[Any, Any, Any, dict[str, np.ndarray], Any]:
   model, method = tiny_model(expanded)
   optimizer = optimizer_lib.create(expanded, method.transform)
   frozen, trainable = state_lib.partition(
-      random_params(model), expanded.freeze_part,
+      random_params(model), expanded.freeze_part, expanded.thaw,
       query_pass=bool(model.prompt.query_needs))
   return (model, method, optimizer, frozen,
           state_lib.create(trainable, method, optimizer))

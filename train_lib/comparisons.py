@@ -176,8 +176,9 @@ class _Features:
   """Class-token features of the frozen backbone for host batches."""
 
   def __init__(self, program: program_lib.Program):
-    frozen, _ = program.start()
-    backbone = {k: v for k, v in frozen.items() if k.startswith('backbone/')}
+    frozen, state = program.start()  # nothing has trained yet
+    backbone = {k: v for k, v in state_lib.overlay(frozen, state.params).items()
+                if k.startswith('backbone/')}
     self.width = program.model.backbone.width
     self._frozen = parallel.replicate(backbone)
     self._query = parallel.pmap(lambda params, images: program.model.apply(

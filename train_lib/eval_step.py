@@ -33,9 +33,12 @@ from train_lib.steps import masked
 
 Array = jax.Array
 TOP5 = 'top5'
+ANY_DOMAIN = 'any_domain'
+BESIDE = (TOP5, ANY_DOMAIN)  # scored beside the headline, as it is selected
 
 
-def make_eval_step(config: Any, model: Any) -> Callable[..., dict[str, Any]]:
+def make_eval_step(config: Any, model: Any, *, num_domains: int = 1
+                   ) -> Callable[..., dict[str, Any]]:
   """-> `eval_step(state, frozen, batch, query, task, competing, compare)`.
 
   One pass gives every named score of one batch, summed over all devices.  The
@@ -43,7 +46,8 @@ def make_eval_step(config: Any, model: Any) -> Callable[..., dict[str, Any]]:
   and `compare` is set, per-image selection is scored beside it, at the price
   of a second prompted pass where it picks other prompts than the vote.  `top5`
   counts an image as right whose class is among the five best of the headline
-  selection, all of `competing` considered.
+  selection, all of `competing` considered.  With `num_domains` equal groups of
+  columns, `any_domain` counts one whose class is best in whichever group.
 
   Args of the step:
     batch: `image` [B, s, s, 3], `label` [B], `mask` [B], 0 for padding, and
@@ -55,44 +59,52 @@ def make_eval_step(config: Any, model: Any) -> Callable[..., dict[str, Any]]:
 
   Returns of the step:
     total [] int32; correct {name: [] int32}; loss {name: [] float32 sum};
-    prompt_counts [M] int32 and indices [B, K] (this device's), or None.
+    prompt_counts [M] int32 and indices [B, K] (this device's), or None; shown,
+    what the prompt sowed for this device's images.
   """
   votes = votes_at_test(config, model)
 
-  def run(params, batch, query, task, vote):
-    return model.apply(
+  def run(state, params, batch, query, task, vote):
+    """The output, and what the prompt sowed on the way."""
+    out, sown = model.apply(
         state_lib.variables(params), batch['image'], query,
         **prompt_choice(config, batch, task), train=False, vote=vote,
-        mask=batch['mask'])
+        mask=batch['mask'], memory=state.memory, mutable=['intermediates'])
+    return out, sown.get('intermediates', {}).get('prompt', {})
 
-  def per_image_logits(params, batch, query, voted, compare):
+  def per_image_logits(state, params, batch, query, voted, compare):
     own = model.apply(
         state_lib.variables(params), batch['image'], query, jnp.int32(-1),
-        train=False, vote=False, method='select')[1].indices
+        train=False, vote=False, memory=state.memory, method='select'
+    )[1].indices
     differs = differ(voted.selection.indices, own, batch['mask'],
                      ordered=model.prompt.order_matters)
     return jax.lax.cond(differs & compare,
-                        lambda: run(params, batch, query, None, False).logits,
+                        lambda: run(state, params, batch, query, None, False
+                                    )[0].logits,
                         lambda: voted.logits)
 
   def eval_step(state, frozen, batch, query, task, competing, compare):
     params = state_lib.overlay(frozen, state.params)
-    out = run(params, batch, query, task, votes)
+    out, shown = run(state, params, batch, query, task, votes)
     logits = {'batch' if votes else 'per_sample': out.logits}
     if votes:
       logits['per_sample'] = per_image_logits(
-          params, batch, query, out, compare)
+          state, params, batch, query, out, compare)
     correct, loss = {}, {}
     for name, value in logits.items():
       for suffix, mask in (('', competing), ('_task_inc', task.class_mask)):
         correct[name + suffix], loss[name + suffix] = score(
             masked(value, mask), batch)
     correct[TOP5] = among_best(masked(out.logits, competing), batch, count=5)
+    if num_domains > 1:
+      correct[ANY_DOMAIN] = right_in_any_domain(
+          masked(out.logits, competing), batch, num_domains=num_domains)
     sums = dict(correct=correct, loss=loss,
                 total=jnp.sum(batch['mask'].astype(jnp.int32)),
                 prompt_counts=prompt_counts(out.selection, batch['mask']))
     sums = jax.lax.psum(sums, AXIS)
-    return dict(sums, indices=out.selection.indices)
+    return dict(sums, indices=out.selection.indices, shown=shown)
 
   return eval_step
 
@@ -143,6 +155,14 @@ def among_best(logits: Array, batch: Batch, *, count: int) -> Array:
   better = jnp.sum(logits > own, axis=-1)
   right = (better < count) & jnp.isfinite(own[:, 0]) & (batch['mask'] > 0)
   return jnp.sum(right.astype(jnp.int32))
+
+
+def right_in_any_domain(logits: Array, batch: Batch, *, num_domains: int
+                        ) -> Array:
+  """Number of images whose class is right, be it another domain's (int32)."""
+  logits = logits.reshape(logits.shape[0], num_domains, -1)
+  label = batch['label'] % logits.shape[-1]
+  return score(jnp.max(logits, axis=1), {**batch, 'label': label})[0]
 
 
 def prompt_counts(selection: base.Selection, mask: Array) -> Array | None:

@@ -14,7 +14,8 @@
 """Scores evaluation sets, each test image exactly once.
 
 Query features come from the frozen pretrained ViT, so they are computed the
-first time a set is scored and reused for the rest of the run.
+first time a set is scored and reused for the rest of the run, as far as
+`eval_cache_mib` has room for them.
 """
 
 from collections.abc import Callable, Iterable
@@ -30,12 +31,16 @@ from train_lib import parallel
 from train_lib import steps
 from train_lib.results import Scores
 
+_NUM_SHOWN = 32
+
 
 class Evaluator:
   """Evaluates a program on the sets of a stream.
 
   Attributes:
     headline: name of the selection that the config asks for.
+    shown: for each set that was scored, its first images and what the prompt
+      sowed for them.
     between_batches: called so; may raise to abandon an evaluation.
   """
 
@@ -49,9 +54,12 @@ class Evaluator:
     if model.prompt.query_needs:
       self._query = parallel.pmap(steps.make_query(model), devices=devices)
     self._step = parallel.pmap(
-        eval_step.make_eval_step(config, model),
+        eval_step.make_eval_step(config, model,
+                                 num_domains=num_domains(config, stream)),
         in_axes=(0, 0, 0, 0, None, None, None), devices=devices)
-    self._queries: dict[int, list[Any]] = {}
+    self._queries: dict[tuple[int, int], Any] = {}
+    self.shown: dict[int, dict[str, Any]] = {}
+    self._room = config.eval_cache_mib * 2**20
 
   def __call__(self, state: Any, frozen: Any, task: Any, *, compare: bool
                ) -> dict[int, Scores]:
@@ -83,25 +91,45 @@ class Evaluator:
 
   def _score(self, state: Any, frozen: Any, eval_set: Any,
              competing: np.ndarray, compare: bool) -> Scores:
-    queries = self._queries.setdefault(eval_set.index, [])
     info = steps.TaskInfo.create(
         eval_set.index, eval_set.class_mask, first_step=0, steps_per_epoch=1)
     sums = []
     for number, batch in enumerate(self._batches(eval_set)):
-      if number == len(queries):
-        queries.append(jax.device_get(self._query(frozen, batch['image'])))
-      sums.append(self._step(state, frozen, batch, queries[number], info,
-                             competing, np.bool_(compare)))
+      query = self._features(frozen, batch, (eval_set.index, number))
+      sums.append(self._step(state, frozen, batch, query, info, competing,
+                             np.bool_(compare)))
       jax.block_until_ready(sums[-1])
+      if not number:
+        self._show(eval_set.index, batch, sums[0]['shown'])
       self.between_batches()
     return self._scores(eval_set, parallel.unreplicate(sums), compare)
+
+  def _show(self, index: int, batch: Any, sown: Any) -> None:
+    """Keeps what was sown for the first images of a set, if anything."""
+    if not sown:
+      return
+    real = parallel.unreplicate(batch['mask']) > 0
+    self.shown[index] = jax.tree.map(lambda x: x[real][:_NUM_SHOWN], {
+        'image': parallel.unreplicate(batch['image']),
+        **parallel.unreplicate(sown)})
+
+  def _features(self, frozen: Any, batch: Any, place: tuple[int, int]) -> Any:
+    """Query features of the batch at a place, kept while there is room."""
+    if place in self._queries:
+      return self._queries[place]
+    query = jax.device_get(self._query(frozen, batch['image']))
+    size = sum(x.nbytes for x in jax.tree.leaves(query))
+    if size <= self._room:
+      self._queries[place] = query
+      self._room -= size
+    return query
 
   def _scores(self, eval_set: Any, sums: list[Any], compare: bool) -> Scores:
     total = sum(int(s['total']) for s in sums)
     self._check_total(eval_set, total)
     names = [name for name in sums[0]['correct'] if compare
              or name.startswith((self.headline.split('_task')[0],
-                                 eval_step.TOP5))]
+                                 *eval_step.BESIDE))]
     counts = None
     if sums[0]['prompt_counts'] is not None:
       counts = np.sum([s['prompt_counts'] for s in sums], axis=0)
@@ -119,6 +147,13 @@ class Evaluator:
     if total != eval_set.num_examples:
       raise AssertionError(f'{eval_set.name}: scored {total} images of '
                            f'{eval_set.num_examples}')
+
+
+def num_domains(config: Any, stream: Any) -> int:
+  """Domains whose classes have head columns of their own; else 1."""
+  if config.continual.domain_outputs != 'separate':
+    return 1
+  return stream.num_classes // int(np.sum(stream.eval_sets[0].class_mask))
 
 
 def headline(config: Any, model: Any) -> str:

@@ -23,6 +23,8 @@ from matplotlib.backends import backend_agg
 from matplotlib.figure import Figure
 import numpy as np
 
+from models.prompts import base
+
 _DPI = 100
 _CELL = .44  # inches: room for '83.1' at _FONT
 _FONT = 8
@@ -54,15 +56,57 @@ def prompt_usage(counts: np.ndarray, *,
                    top=float(np.fmax.reduce(shares, axis=None, initial=1.)))
 
 
+def draw(picture: base.HeatMap | base.Overlays) -> np.ndarray:
+  """What a method shows of itself."""
+  if isinstance(picture, base.Overlays):
+    return _overlays(picture)
+  values = np.asarray(picture.values, np.float64)
+  top = float(np.nanmax(np.abs(values), initial=1e-6))
+  return _heat_map(values, title=picture.title, xlabel=picture.xlabel,
+                   ylabel=picture.ylabel, colormap='RdBu_r', top=top,
+                   bottom=-top)
+
+
+def _overlays(picture: base.Overlays) -> np.ndarray:
+  """A row per image: as it is, and darkened by each of its maps."""
+  images = np.asarray(picture.images, np.float64)
+  low = images.min(axis=(1, 2, 3), keepdims=True)
+  high = images.max(axis=(1, 2, 3), keepdims=True)
+  images = (images - low) / np.maximum(high - low, 1e-12)
+  rows, columns = picture.maps.shape[:2]
+  figure = Figure(figsize=(1.3 * columns + 1.3, 1.3 * rows + .6), dpi=_DPI)
+  axes = figure.subplots(rows, columns + 1, squeeze=False)
+  figure.suptitle(picture.title, fontsize=_FONT + 3)
+  for row, (image, maps) in enumerate(zip(images, picture.maps, strict=True)):
+    axes[row, 0].imshow(image)
+    for cell, values in zip(axes[row, 1:], maps, strict=True):
+      cell.imshow(image * _enlarged(values, image.shape[0]))
+  for cell, name in zip(axes[0, 1:], picture.columns, strict=True):
+    cell.set_title(name, fontsize=_FONT)
+  for cell in axes.flat:
+    cell.set_axis_off()
+  return _render(figure)
+
+
+def _enlarged(values: np.ndarray, side: int) -> np.ndarray:
+  """A map [N] of patches over its largest value as [side, side, 1]."""
+  grid = int(np.sqrt(values.size))
+  nearest = np.arange(side) * grid // side
+  values = np.reshape(values / np.maximum(values.max(), 1e-12), (grid, grid))
+  return values[nearest[:, None], nearest, None]
+
+
 def _heat_map(values: np.ndarray, *, title: str, xlabel: str, ylabel: str,
-              colormap: str, top: float) -> np.ndarray:
-  """Coloured cells from 0 to `top`; NaN stays blank."""
+              colormap: str, top: float, bottom: float = 0.
+              ) -> np.ndarray:
+  """Coloured cells from `bottom` to `top`; NaN stays blank."""
   rows, columns = values.shape
   cell = min(_CELL, (_MAX_INCHES - 1.8) / max(rows, columns))
   height, width = max(rows * cell, 1.2), max(columns * cell, 2.2)
   figure, axes = _figure(width, height, title, xlabel, ylabel, right=.8)
-  picture = axes.imshow(np.ma.masked_invalid(values), cmap=colormap, vmin=0,
-                        vmax=top, aspect='auto', interpolation='nearest')
+  picture = axes.imshow(
+      np.ma.masked_invalid(values), cmap=colormap, vmin=bottom, vmax=top,
+      aspect='auto', interpolation='nearest')
   axes.set_facecolor('#eeeeee')
   axes.set_xticks(*_ticks(columns))
   axes.set_yticks(*_ticks(rows))

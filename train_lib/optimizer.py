@@ -20,6 +20,7 @@ gradient norm, the rate, the method's memory) comes in as extra arguments.
 Arithmetic: parity with google-research/l2p on flax.optim 0.3.5.
 """
 
+from collections.abc import Iterable, Mapping
 import re
 from typing import Any
 
@@ -27,9 +28,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from models.prompts import base
 from train_lib import state as state_lib
 
-SCHEDULES = ('constant', 'cosine', 'linear')
+SCHEDULES = ('constant', 'cosine', 'linear', 'cosine_by_epoch')
 OPTIMIZERS = ('adam', 'adamw', 'sgd')
 
 
@@ -112,6 +114,52 @@ def create(config: Any, method_transform: optax.GradientTransformation,
   return optax.with_extra_args_support(optax.chain(*links))
 
 
+def later_rates(config: Any) -> tuple[base.Rate, ...]:
+  """What `later_rate_multipliers` asks for, as rates of a method."""
+  later = lambda factor: (
+      lambda task: jnp.where(task.index > 0, factor, 1.0))
+  return tuple((regex, later(factor))
+               for regex, factor in config.later_rate_multipliers)
+
+
+def check_rates(rates: Iterable[base.Rate], paths: Iterable[str]) -> None:
+  """Looks at the rules of a method.
+
+  Raises:
+    ValueError: a rule matches none of the trainable leaves.
+  """
+  for regex, _ in rates:
+    if not any(re.fullmatch(regex, path) for path in paths):
+      raise ValueError(f'rate for {regex!r} matches no trainable parameter; '
+                       'see later_rate_multipliers, thaw and freeze_part')
+
+
+def task_rates(rates: Iterable[base.Rate], paths: Iterable[str], task: Any
+               ) -> dict[str, jax.Array]:
+  """Product of all rates that match a leaf, where any does; traced."""
+  found: dict[str, jax.Array] = {}
+  for path in paths:
+    for regex, factor in rates:
+      if re.fullmatch(regex, path):
+        found[path] = jnp.asarray(factor(task), jnp.float32) * found.get(
+            path, 1.0)
+  return found
+
+
+def at_rest(grads: Mapping[str, jax.Array], rates: Mapping[str, jax.Array]
+            ) -> dict[str, jax.Array]:
+  """Gradients with zeros where the rate is 0."""
+  return {path: jnp.where(rates[path] != 0, g, 0.0) if path in rates else g
+          for path, g in grads.items()}
+
+
+def at_rates(updates: Mapping[str, jax.Array], rates: Mapping[str, jax.Array]
+             ) -> dict[str, jax.Array]:
+  """Steps of parameters times their rates."""
+  return {path: u * rates[path] if path in rates else u
+          for path, u in updates.items()}
+
+
 def penalty_weight(config: Any) -> float:
   """Weight of the L2 penalty in the loss; AdamW only decays decoupled."""
   return 0.0 if config.optim == 'adamw' else config.weight_decay
@@ -128,12 +176,15 @@ def learning_rate(step: jax.Array, steps_per_epoch: jax.Array, *,
     steps_per_epoch: of the task.
     base, minimum: already scaled by global batch / 256.
     num_epochs, warmup_epochs: epochs.
-    schedule: one of `SCHEDULES`.
+    schedule: one of `SCHEDULES`; `cosine_by_epoch` keeps the rate of an
+      epoch's first step through it, so that it is never 0.
 
   Returns:
     [] float32.
   """
   epoch = step / steps_per_epoch
+  if schedule == 'cosine_by_epoch':  # whole epochs made before this one
+    schedule, epoch = 'cosine', (step - 1) // steps_per_epoch
   # A phase may go on for more epochs than the schedule knows.
   progress = jnp.clip(
       (epoch - warmup_epochs) / (num_epochs - warmup_epochs), 0.0, 1.0)

@@ -85,7 +85,8 @@ class Probe:
     add = self._pmap('squares', lambda: make_add_squares(
         self.program.config, self.program.model), in_axes=(0, 0, 0, 0, None))
     total = self._sum_over_images(
-        add, (total, np.zeros((), np.float32)), dict(state.params))
+        add, (total, np.zeros((), np.float32)),
+        (dict(state.params), state.memory))
     return {path: leaf / total[1] for path, leaf in total[0].items()}
 
   def write(self, state: state_lib.TrainState, values: dict[str, float]
@@ -154,14 +155,14 @@ class Probe:
     for batch in parallel.prefetch(batches, self.devices):
       yield parallel.local(ask(params, self.frozen, batch))
 
-  def _sum_over_images(self, add: Callable[..., Any], zero: Any, params: Any
+  def _sum_over_images(self, add: Callable[..., Any], zero: Any, known: Any
                        ) -> Any:
-    """`add(total, params, frozen, batch, info)` over the task's images.
+    """`add(total, known, frozen, batch, info)` over the task's images.
 
     Args:
       add: pmapped; each device has a total of its own.
       zero: total before the first batch, on the host.
-      params: trainable leaves on the host.
+      known: what the state knows, on the host.
 
     Returns:
       Total over all batches, devices and hosts, on the host.
@@ -169,11 +170,11 @@ class Probe:
     task = self.task
     info = steps.TaskInfo.create(
         task.index, task.class_mask, first_step=0, steps_per_epoch=1)
-    params = parallel.replicate(params, self.devices)
+    known = parallel.replicate(known, self.devices)
     total = parallel.replicate(zero, self.devices)
     batches = self.stream.clean_batches(task)
     for batch in parallel.prefetch(batches, self.devices):
-      total = add(total, params, self.frozen, batch, info)
+      total = add(total, known, self.frozen, batch, info)
       jax.block_until_ready(total)  # no more than two batches wait
     merge = self._pmap('merge', lambda: (
         lambda tree: jax.lax.psum(tree, parallel.AXIS)), in_axes=0)
@@ -193,31 +194,33 @@ def _of_batch(inputs: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def make_add_squares(config: Any, model: Any) -> Callable[..., Any]:
-  """-> `add(total, params, frozen, batch, task)` for `squared_gradients`.
+  """-> `add(total, known, frozen, batch, task)` for `squared_gradients`.
 
-  `total` is ({path: sum of squares}, number of images); of one device.
+  `total` is ({path: sum of squares}, number of images), `known` trainable
+  leaves and memory; of one device.
   """
   query_fn = steps.make_query(model)
 
-  def log_likelihood(params, frozen, image, label, query, task):
+  def log_likelihood(params, memory, frozen, image, label, query, task):
     whole = state_lib.overlay(frozen, params)
     one = lambda tree: jax.tree.map(lambda x: x[None], tree)
     logits = model.apply(
         state_lib.variables(whole), one(image), one(query), task.index,
-        train=True, vote=False, rngs={'dropout': jax.random.key(config.seed)}
-    ).logits
+        train=True, vote=False, memory=memory,
+        rngs={'dropout': jax.random.key(config.seed)}).logits
     allowed = steps.class_mask(config, {}, task)
     if allowed is not None:
       logits = steps.masked(logits, allowed)
     return -steps.cross_entropy(logits, one(label))[0]
 
-  def add(total, params, frozen, batch, task):
+  def add(total, known, frozen, batch, task):
+    params, memory = known
     query = query_fn(frozen, batch['image'])
 
     def squares(rows):
       image, label, mask, query = rows
       grads = jax.grad(log_likelihood)(
-          params, frozen, image, label, query, task)
+          params, memory, frozen, image, label, query, task)
       return jax.tree.map(lambda g: mask * jnp.square(g), grads)
 
     def add_rows(sums, rows):

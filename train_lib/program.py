@@ -58,6 +58,7 @@ class Program:
   def split(self, params: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Flat parameters (or shapes) -> (frozen, trainable)."""
     return state_lib.partition(params, self.config.freeze_part,
+                               self.config.thaw,
                                query_pass=bool(self.model.prompt.query_needs))
 
   def start(self) -> tuple[dict[str, jax.Array], state_lib.TrainState]:
@@ -85,6 +86,7 @@ def create(config: Any, num_classes: int, class_names: Sequence[str] = ()
   backbone = backbones.create(config.model_name, image_size=config.input_size,
                               dtype=jnp.dtype(config.dtype))
   model, method = classifier.build(config, num_classes, backbone)
+  method = method.with_part(rates=optimizer_lib.later_rates(config))
   method = regularization.wrap(method, config, num_classes)
   method = projection.wrap(method, config)
   method = replay.wrap(method, config, num_classes)
@@ -95,8 +97,26 @@ def create(config: Any, num_classes: int, class_names: Sequence[str] = ()
   optimizer = optimizer_lib.create(config, method.transform,
                                    method.step_transform)
   start = method.start if class_names else base.as_drawn
-  return Program(config, model, method, optimizer, weights, shapes,
-                 start(tuple(class_names)))
+  program = Program(config, model, method, optimizer, weights, shapes,
+                    start(tuple(class_names)))
+  _check_trainable(program)
+  return program
+
+
+def _check_trainable(program: Program) -> None:
+  """Refuses rules over parameters that select nothing.
+
+  Raises:
+    ValueError: no leaf of a method that trains does, or a rule matches none.
+  """
+  _, trainable = program.split(program.shapes)
+  if not trainable and program.method.phases is not base.no_phases:
+    raise ValueError(f'config.freeze_part {tuple(program.config.freeze_part)} '
+                     'freezes every parameter, nothing is left to train')
+  jax.eval_shape(
+      lambda params: state_lib.create(params, program.method, program.optimizer
+                                      ).opt_state, trainable)
+  optimizer_lib.check_rates(program.method.rates, trainable)
 
 
 def unflatten(flat: dict[str, Any]) -> Any:
@@ -107,13 +127,8 @@ def unflatten(flat: dict[str, Any]) -> Any:
 def parameter_shapes(model: Any, image_size: int
                      ) -> dict[str, jax.ShapeDtypeStruct]:
   """Flat shapes of all parameters, without computing anything."""
-  def init(images):
-    rng = jax.random.key(0)
-    query, _ = model.init_with_output(rng, images, method='query')
-    return model.init(rng, images, query, 0, train=False)['params']
-
-  return state_lib.flatten(jax.eval_shape(init, jax.ShapeDtypeStruct(
-      (1, image_size, image_size, 3), np.float32)))
+  return jax.eval_shape(
+      state_lib.random_params(model, image_size=image_size), jax.random.key(0))
 
 
 def num_steps(program: Program, stream: Any) -> list[int]:

@@ -18,7 +18,8 @@ pretrained tree is kept once, in `frozen`; `TrainState.params` holds the leaves
 that train and lies over it (`overlay`).  The query pass reads `frozen` alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+import re
 from typing import Any
 
 import flax
@@ -72,18 +73,27 @@ def original_path(path: str) -> str:
   return '/' + (path if top == 'head' else rest)
 
 
-def trainable_paths(paths: Any, freeze_part: Any) -> set[str]:
+def trainable_paths(paths: Any, freeze_part: Any, thaw: Any = ()) -> set[str]:
   """Leaves whose original path contains no string of `freeze_part`.
 
+  Args:
+    paths: slash paths of all leaves.
+    freeze_part: parts of original paths.
+    thaw: regexes over whole slash paths of leaves that train all the same.
+
   Raises:
-    ValueError: a string of `freeze_part` occurs in no path.
+    ValueError: a string of `freeze_part` or a regex of `thaw` matches no path.
   """
   originals = {path: original_path(path) for path in paths}
   for part in freeze_part:
     if not any(part in original for original in originals.values()):
       raise ValueError(f'freeze_part {part!r} matches no parameter')
+  for rule in thaw:
+    if not any(re.fullmatch(rule, path) for path in originals):
+      raise ValueError(f'thaw {rule!r} matches no parameter')
   return {path for path, original in originals.items()
-          if not any(part in original for part in freeze_part)}
+          if not any(part in original for part in freeze_part)
+          or any(re.fullmatch(rule, path) for rule in thaw)}
 
 
 def initial_params(model: Any, backbone_params: Any, *, image_size: int,
@@ -100,33 +110,43 @@ def initial_params(model: Any, backbone_params: Any, *, image_size: int,
     Flat parameters of the whole model, float32.
   """
   def init(rng):
-    images = jax.numpy.zeros((1, image_size, image_size, 3))
-    query, _ = model.init_with_output(rng, images, method='query')
-    params = model.init(rng, images, query, jax.numpy.int32(0), train=False)
-    fresh = flatten(params['params'])
+    fresh = whole(rng)
     return {path: leaf for path, leaf in fresh.items()
             if backbone_params is None or not path.startswith('backbone/')}
 
+  whole = random_params(model, image_size=image_size)
   params = jax.jit(init)(jax.random.key(seed))
   if backbone_params is not None:
     params = {**flatten({'backbone': backbone_params}), **params}
   return params
 
 
-def partition(params: FlatParams, freeze_part: Any, *, query_pass: bool
-              ) -> tuple[dict[str, Array], dict[str, Array]]:
+def random_params(model: Any, *, image_size: int
+                  ) -> Callable[[Array], dict[str, Array]]:
+  """-> `init(rng)`, flat parameters of the whole model; not compiled."""
+  def init(rng):
+    images = jax.numpy.zeros((1, image_size, image_size, 3))
+    query, _ = model.init_with_output(rng, images, method='query')
+    params = model.init(rng, images, query, jax.numpy.int32(0), train=False)
+    return flatten(params['params'])
+
+  return init
+
+
+def partition(params: FlatParams, freeze_part: Any, thaw: Any = (), *,
+              query_pass: bool) -> tuple[dict[str, Array], dict[str, Array]]:
   """Splits parameters into (frozen, trainable).
 
   Args:
     params: flat parameters of the whole model.
-    freeze_part: see `trainable_paths`.
+    freeze_part, thaw: see `trainable_paths`.
     query_pass: whether the method has one; if so the pristine copy of a
       backbone leaf that trains is kept for it.
 
   Returns:
     Frozen leaves (pristine backbone included), trainable leaves.
   """
-  trains = trainable_paths(params, freeze_part)
+  trains = trainable_paths(params, freeze_part, thaw)
   frozen = {k: v for k, v in params.items()
             if k not in trains or (query_pass and k.startswith('backbone/'))}
   return frozen, {k: params[k] for k in sorted(trains)}

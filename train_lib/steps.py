@@ -102,6 +102,16 @@ def class_mask(config: Any, batch: Batch, task: TaskInfo) -> Array | None:
   return task.class_mask | (batch['replayed'][:, None] > 0)
 
 
+def image_keys(rng: Array, count: int) -> Array:
+  """A random key for each of a device's `count` images.
+
+  It depends on the image's place in the global batch, not on the device.
+  """
+  first = jax.lax.axis_index(AXIS) * count
+  return jax.vmap(lambda i: jax.random.fold_in(rng, i))(
+      first + jnp.arange(count))
+
+
 def mean_loss(logits: Array, batch: Batch) -> Array:
   """Cross-entropy of a device's batch; the mean over devices is the loss.
 
@@ -126,7 +136,8 @@ def make_gradients(config: Any, model: Any, method: base.Method
   The loss is cross-entropy plus the weighted losses of prompt and method plus
   the L2 penalty; `logits` are those it saw (masked).  `grads` are averaged over
   all devices and cover the trainable leaves or, with `grad_clip_scope = 'all'`,
-  every leaf of the prompted pass.  `memory` is the method's, after the step.
+  every leaf of the prompted pass; they are 0 in what rests.  `memory` is
+  the method's, after the step.
   """
   query_fn = make_query(model)
   penalty = optimizer_lib.penalty_weight(config)
@@ -138,18 +149,19 @@ def make_gradients(config: Any, model: Any, method: base.Method
       whole = state_lib.overlay(jax.lax.stop_gradient(params), trainable)
       return model.apply(
           state_lib.variables(whole), batch['image'], query, jnp.int32(-1),
-          train=False, mask=batch.get('mask')).logits
+          train=False, mask=batch.get('mask'), memory=state.memory).logits
 
     return base.LossContext(
         params={path: params[path] for path in state.params},
         memory=state.memory, logits=logits, batch=batch, task=task,
         mask=batch.get('mask', jnp.ones(logits.shape[:1])), forward=forward)
 
-  def loss_fn(params, rest, state, query, batch, task, rng):
+  def loss_fn(params, rest, state, query, batch, task, rng, keys):
     params = state_lib.overlay(rest, params)
     out = model.apply(
         state_lib.variables(params), batch['image'], query, task.index,
-        train=True, mask=batch.get('mask'), rngs={'dropout': rng})
+        train=True, mask=batch.get('mask'), memory=state.memory,
+        image_keys=keys, rngs={'dropout': rng})
     allowed, logits = class_mask(config, batch, task), out.logits
     if allowed is not None:
       logits = masked(logits, allowed)
@@ -168,13 +180,16 @@ def make_gradients(config: Any, model: Any, method: base.Method
   def gradients(state, frozen, batch, task):
     query = query_fn(frozen, batch['image'])
     rng = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    keys = image_keys(rng, batch['label'].shape[0])
     rng = jax.random.fold_in(rng, jax.lax.axis_index(AXIS))
     params, rest = state.params, frozen
     if every_leaf:
       params, rest = state_lib.overlay(frozen, state.params), {}
     (loss, (logits, memory)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-        params, rest, state, query, batch, task, rng)
-    return loss, logits, jax.lax.pmean(grads, AXIS), memory
+        params, rest, state, query, batch, task, rng, keys)
+    grads = jax.lax.pmean(grads, AXIS)
+    rates = optimizer_lib.task_rates(method.rates, state.params, task)
+    return loss, logits, optimizer_lib.at_rest(grads, rates), memory
 
   return gradients
 
@@ -214,6 +229,8 @@ def make_train_step(config: Any, model: Any, method: base.Method,
     updates, opt_state = optimizer.update(
         {path: grads[path] for path in state.params}, state.opt_state,
         state.params, grad_norm=norm, learning_rate=rate, memory=state.memory)
+    updates = optimizer_lib.at_rates(updates, optimizer_lib.task_rates(
+        method.rates, state.params, task))
     state = state.replace(
         step=state.step + 1, opt_state=opt_state, memory=memory,
         params=optax.apply_updates(state.params, updates))

@@ -52,8 +52,9 @@ def prepare(config: Any) -> tuple[program_lib.Program, Any]:
       config,
       global_batch_size=config.per_device_batch_size * jax.device_count(),
       process_index=jax.process_index(), process_count=jax.process_count())
-  return program_lib.create(
-      config, stream.num_classes, stream.class_names), stream
+  program = program_lib.create(config, stream.num_classes, stream.class_names)
+  program.method.check(stream, program.shapes)
+  return program, stream
 
 
 def train_and_evaluate(program: program_lib.Program, stream: Any, workdir: str
@@ -184,7 +185,11 @@ def score_task(run: run_lib.Run, state: Any, task: Any) -> dict[int, Scores]:
   """Scores of a task that is done, by set; none where none are due."""
   if not cadence.evaluated_after(run.program.config, run.stream, task):
     return {}
-  return score(run, state, task, compare=True)
+  scores = score(run, state, task, compare=True)
+  if run.evaluator.shown:
+    run.log.pictures(run.keeper.step, run.program.method.pictures(
+        run.evaluator.shown))
+  return scores
 
 
 def score(run: run_lib.Run, state: Any, task: Any, *, compare: bool

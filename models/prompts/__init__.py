@@ -19,7 +19,8 @@ import pkgutil
 from models import vit
 from models.prompts.base import Method
 
-_VOCABULARY = ('base', 'matching', 'method', 'prompt_pool', 'spaces')
+_VOCABULARY = ('base', 'generated_method', 'generation', 'layer_attention',
+               'matching', 'method', 'prompt_pool', 'slots', 'spaces')
 
 
 def available() -> list[str]:

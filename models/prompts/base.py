@@ -29,18 +29,21 @@ import jax.numpy as jnp
 from models import vit
 from models.prompts.method import as_drawn
 from models.prompts.method import Fill
+from models.prompts.method import HeatMap
 from models.prompts.method import Hook
 from models.prompts.method import joined
 from models.prompts.method import keep_state
 from models.prompts.method import LossContext
 from models.prompts.method import Method
 from models.prompts.method import no_phases
+from models.prompts.method import Overlays
 from models.prompts.method import Phase
+from models.prompts.method import Rate
 from models.prompts.spaces import Space
 
-__all__ = ('Fill', 'Hook', 'LossContext', 'Method', 'Phase', 'Prompt', 'Query',
-           'Selection', 'Space', 'as_drawn', 'joined', 'keep_state',
-           'no_phases')
+__all__ = ('Fill', 'HeatMap', 'Hook', 'LossContext', 'Method', 'Overlays',
+           'Phase', 'Prompt', 'Query', 'Rate', 'Selection', 'Space', 'as_drawn',
+           'joined', 'keep_state', 'no_phases')
 Array = jax.Array
 
 
@@ -128,7 +131,8 @@ class Prompt(nn.Module):
 
   def select(self, query: Query, task_index: Array, *, train: bool,
              vote: bool | None = None, mask: Array | None = None,
-             choice: str = 'key', image_keys: Array | None = None) -> Selection:
+             choice: str = 'key', image_keys: Array | None = None,
+             memory: Any = None) -> Selection:
     """Chooses prompts for a batch.
 
     Args:
@@ -140,9 +144,11 @@ class Prompt(nn.Module):
       mask: [B] float, 0 for padding, which must not vote.
       choice: `key`; `random`, a draw for each image; `oracle`, the prompts of
         the task that is given.  All images of a batch may differ.
-      image_keys: [B] random keys, one per image, for the choice `random`.
+      image_keys: [B] random keys, one per image, for the choice `random` and
+        for whatever is random in training; None: nothing is.
+      memory: `TrainState.memory`; None before there is any.
     """
-    del query, task_index, train, vote, mask, choice, image_keys
+    del query, task_index, train, vote, mask, choice, image_keys, memory
     return Selection()
 
   def at_layer(self, layer: int, tokens: Array, carry: Any

@@ -110,7 +110,9 @@ class L2P(base.Prompt):
     key = self.pool_options['embedding_key']
     return prompt_pool.embedding_query(query, key) if self.layers else None
 
-  def select(self, query, task_index, *, train, vote=None, **options):
+  def select(self, query, task_index, *, train, vote=None, memory=None,
+             **options):
+    del memory
     if not self.layers:
       return base.Selection()
     return self.prompt_pool.select(

@@ -78,11 +78,55 @@ UpdateMemory = Callable[[LossContext], Any]
 # the very same object when it changes nothing.
 Hook = Callable[[Any, int, Any], Any]
 
+# (regex over whole leaf paths, `factor(task)` of a `steps.TaskInfo`): what the
+# steps of these leaves are multiplied by in a task, by broadcasting.  Where it
+# is 0 nothing moves, and the gradient counts nowhere.
+Rate = tuple[str, Callable[[Any], Array]]
+
 
 def no_losses(context: LossContext) -> Mapping[str, Array]:
   """The extra losses of a method that has none."""
   del context
   return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class HeatMap:
+  """A picture of numbers.
+
+  Attributes:
+    values: [R, C].
+    title, ylabel, xlabel: what they are, their rows and their columns.
+  """
+
+  values: Array
+  title: str
+  ylabel: str
+  xlabel: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Overlays:
+  """A picture of where in images something happens.
+
+  Attributes:
+    images: [R, s, s, 3], one per row, in any range.
+    maps: [R, C, N] nonnegative numbers for the N patches, row by row.
+    title: what they are.
+    columns: name of each map.
+  """
+
+  images: Array
+  maps: Array
+  title: str
+  columns: tuple[str, ...]
+
+
+# `pictures(shown)`: named pictures for the log after a task.  `shown` has for
+# each evaluation set so far a few of its `image`s and, under its name, what the
+# prompt sowed as flax intermediates for them: a tuple, one entry per call.
+Pictures = Callable[[Mapping[int, Mapping[str, Any]]],
+                    Mapping[str, HeatMap | Overlays]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +185,7 @@ class Method:
       state and are in every checkpoint.
     transform: link of the optimizer chain, after clipping; receives
       `memory=state.memory` as an extra argument.
+    rates: what rests, and what learns at a rate of its own, in which task.
     step_transform: another one, of what the optimizer makes of the gradients,
       before the learning rate; None for none.
     begin_task, end_task: hooks.
@@ -149,12 +194,17 @@ class Method:
     phases: `phases(stream, task)`, what a task consists of, in order.
     start: `start(class_names)`, what makes of fresh parameters those that a
       run starts from.
+    check: `check(stream, shapes)` before anything is compiled, with the flat
+      shapes of all parameters; raises ValueError if the method cannot learn
+      from the stream.
+    pictures: what it shows of itself.
   """
 
   prompt: nn.Module
   loss_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
   memory: Callable[[Any], Any] = lambda params: {}
   transform: optax.GradientTransformation = optax.identity()
+  rates: tuple[Rate, ...] = ()
   step_transform: optax.GradientTransformation | None = None
   begin_task: Hook = keep_state
   end_task: Hook = keep_state
@@ -162,11 +212,14 @@ class Method:
   update_memory: UpdateMemory | None = None
   phases: Callable[[Any, Any], tuple[Phase, ...]] = one_phase
   start: Start = as_drawn
+  check: Callable[[Any, Any], None] = lambda stream, shapes: None
+  pictures: Pictures = lambda shown: {}
 
   def with_part(self, *, loss_weights: Mapping[str, float] | None = None,
                 memory: Callable[[Any], Any] = lambda params: {},
                 begin_task: Hook = keep_state, end_task: Hook = keep_state,
-                extra_losses: ExtraLosses = no_losses) -> 'Method':
+                extra_losses: ExtraLosses = no_losses,
+                rates: tuple[Rate, ...] = ()) -> 'Method':
     """The method with more of everything; hooks run after those it has.
 
     Names of losses and of memory entries must be new.
@@ -174,6 +227,7 @@ class Method:
     return dataclasses.replace(
         self, loss_weights=joined(self.loss_weights, loss_weights or {}),
         memory=lambda params: joined(self.memory(params), memory(params)),
+        rates=(*self.rates, *rates),
         begin_task=_in_turn(self.begin_task, begin_task),
         end_task=_in_turn(self.end_task, end_task),
         extra_losses=lambda context: joined(

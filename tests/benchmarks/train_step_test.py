@@ -65,7 +65,7 @@ def test_cases_cover_scopes_for_training_only():
   options = train_step.parse([])
   found = [(c['recipe'], c['phase'], c['scope'], c['dtype'])
            for c in train_step.cases(options)]
-  assert len(found) == len(set(found)) == 2 * 2 * (2 + 1 + 1)
+  assert len(found) == len(set(found)) == 4 * 2 * (2 + 1 + 1)
   assert found[0] == ('cifar100_l2p', 'train', 'all', 'float32')
 
 

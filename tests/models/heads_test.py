@@ -13,6 +13,8 @@
 # limitations under the License.
 """Heads: logits by hand, start values."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,3 +81,50 @@ def test_the_config_names_the_head():
   model, _ = fakes.tiny_model(fakes.config(
       head='cosine', head_init='trunc_normal'))
   assert model.head == heads.CosineHead(fakes.NUM_CLASSES, 'trunc_normal')
+
+
+def test_heads_of_tasks_by_hand():
+  """LayerNorm makes -1 and 1 of 3 and 5; heads of 1 and 2 classes."""
+  params = {'kernel': jnp.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]),
+            'bias': jnp.array([0.5, 0.0, 0.25]),
+            'scale': jnp.array([[1.0, 2.0], [3.0, 1.0]]),
+            'offset': jnp.array([[0.0, 1.0], [1.0, 0.0]])}
+  apply = lambda features, **options: heads.TaskHeads((1, 2), **options).apply(
+      {'params': params}, jnp.array(features))
+  # Head 0 sees (-1, 3), head 1 sees (-2, 1).
+  expected = [[-1 + 12 + 0.5, -4 + 5.0, -6 + 6.25]]
+  np.testing.assert_allclose(apply([[3.0, 5.0]]), expected, rtol=1e-4)
+  np.testing.assert_allclose(
+      apply([[3.0, 5.0]], temperature=2.0), np.array(expected) / 2, rtol=1e-4)
+  assert apply([[3.0, 5.0]]).dtype == jnp.float32
+
+
+def test_heads_train_while_their_classes_are_in_the_task():
+  mask = np.array([True, False, False, True, False, False])
+  task = types.SimpleNamespace(class_mask=jnp.array(mask))
+  head = heads.TaskHeads((1, 2, 3))
+  factors = {name: np.asarray(factor(task)) for rule, factor in head.rates()
+             for name in rule.split('|')}
+  np.testing.assert_array_equal(factors['head/bias'], [1, 0, 0, 1, 1, 1])
+  np.testing.assert_array_equal(factors['head/kernel'], factors['head/bias'])
+  np.testing.assert_array_equal(factors['head/scale'], [[1], [0], [1]])
+  np.testing.assert_array_equal(factors['head/offset'], factors['head/scale'])
+
+
+@pytest.mark.parametrize('changes, sizes', [
+    ({}, (2, 2, 2)), ({'continual.num_tasks': 2}, (3, 3)),
+    ({'continual.init_cls': 3, 'continual.inc_cls': 2}, (3, 2, 1)),
+    ({'continual.scenario': 'domain'}, (6,)),
+    ({'continual.scenario': 'domain', 'continual.domain_outputs': 'separate'},
+     (2, 2, 2))])
+def test_which_classes_a_head_has(changes, sizes):
+  config = fakes.config(task_heads=True, **changes)
+  assert heads.create(config, 6).sizes == sizes
+
+
+@pytest.mark.parametrize('changes, words', [
+    ({'continual.num_tasks': 4}, 'do not divide into 4 heads'),
+    ({'norm_pre_logits': True}, 'norm_pre_logits has no effect')])
+def test_heads_that_cannot_be(changes, words):
+  with pytest.raises(ValueError, match=words):
+    heads.create(fakes.config(task_heads=True, **changes), 6)

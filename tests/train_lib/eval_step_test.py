@@ -192,3 +192,12 @@ def test_only_the_oracle_is_told_the_task(choice, arguments):
   assert found['task_index'] == (2 if choice == 'oracle' else -1)
   assert eval_step.votes_at_test(config, fakes.tiny_model(config)[0]) == (
       choice == 'key')
+
+
+def test_another_domain_s_column_of_the_class_is_right():
+  """Two domains of three classes; the best columns stand for 1, 1, 2."""
+  logits = jnp.array([[0, 9, 0, 0, 8, 0], [0, 8, 0, 0, 9, 0],
+                      [0, 9, 0, 0, 0, 9.5], [0, 9, 0, 0, 0, 0]], jnp.float32)
+  batch = {'label': jnp.array([4, 4, 1, 1]), 'mask': jnp.array([1., 1, 1, 0])}
+  assert eval_step.right_in_any_domain(logits, batch, num_domains=2) == 2
+  assert eval_step.score(logits, batch)[0] == 1

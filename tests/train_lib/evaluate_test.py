@@ -118,6 +118,17 @@ def test_query_features_are_kept(setting, monkeypatch):
   assert [score.total for score in before.values()] == [14, 14, 14]
 
 
+def test_query_features_beyond_the_room_are_computed_again(setting):
+  small = evaluate.Evaluator(setting.program, setting.stream)
+  calls, query = [], small._query
+  small._query = lambda *args: (calls.append(args), query(*args))[1]
+  small._room = 16 * 16 * 4  # one batch of 16 class tokens of width 16
+  run = lambda: small(*setting._replicated, setting.stream.tasks[1],
+                      compare=True)
+  first, second = run(), run()
+  assert len(calls) == 2 + 1 and first[1].correct == second[1].correct
+
+
 def test_a_lost_image_is_noticed(setting, monkeypatch):
   whole = setting.stream.eval_batches
 

@@ -16,6 +16,7 @@
 import numpy as np
 import pytest
 
+from models.prompts import base
 from train_lib import figures
 
 BLANK = (0xee, 0xee, 0xee)
@@ -105,3 +106,31 @@ def test_prompt_usage_of_a_set_without_picks_is_blank():
 def test_prompt_usage_of_any_size(shape):
   picture = figures.prompt_usage(np.ones(shape, int))
   assert picture.shape[0] == 1 and max(picture.shape) <= 1100
+
+
+def test_a_heat_map_of_both_signs_is_white_at_zero():
+  picture = figures.draw(base.HeatMap(
+      np.array([[-30.0, 0.0, 30.0]]), 'title', 'rows', 'columns'))
+  assert picture.dtype == np.uint8 and picture.ndim == 4
+  redness = picture[0, ..., 0].astype(int) - picture[0, ..., 2]
+  size = np.count_nonzero(redness > 40)  # of the cell of 30
+  assert size > 500
+  assert np.count_nonzero(redness < -40) == pytest.approx(size, rel=0.5)
+
+
+def test_overlays_darken_what_a_map_leaves_out():
+  images = np.ones((2, 8, 8, 3)) * [-1.0, 0.0, 1.0]
+  maps = np.array([[[1.0, 0, 0, 0]], [[1.0, 1, 1, 1]]])
+  picture = figures.draw(base.Overlays(images, maps, 'title', ('block 0',)))
+  colours = _colours(picture)
+  cyan = colours[(0, 127, 255)]  # the range of values is stretched to the full
+  # Four panels of one size: three whole ones and a quarter of the fourth.
+  assert colours[(0, 0, 0)] == pytest.approx(cyan / 3.25 * 0.75, rel=0.1)
+
+
+@pytest.mark.parametrize('side', [8, 9])
+def test_maps_are_laid_over_their_patches(side):
+  enlarged = figures._enlarged(np.arange(4.0), side)[..., 0]
+  assert enlarged.shape == (side, side)
+  np.testing.assert_allclose(
+      enlarged[[0, 0, -1, -1], [0, -1, 0, -1]], np.arange(4) / 3)

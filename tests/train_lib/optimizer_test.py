@@ -181,3 +181,30 @@ def test_rate_stays_at_its_end_in_a_phase_of_more_epochs(schedule):
       jnp.int32(step), jnp.int32(5), base=1.0, num_epochs=2, schedule=schedule,
       minimum=0.1)) for step in (5, 10, 14, 20)]
   assert rates == pytest.approx([0.5, 0.1, 0.1, 0.1])
+
+
+@pytest.mark.parametrize('step, epoch', [(1, 0), (10, 0), (11, 1), (50, 4)])
+def test_cosine_by_epoch_is_constant_within_one_and_never_zero(step, epoch):
+  expected = 0.4 * (1 + np.cos(np.pi * epoch / 5))
+  rate = _rate(step, schedule='cosine_by_epoch')
+  assert rate == pytest.approx(expected, rel=1e-5) and rate > 0
+
+
+def test_rates_of_tasks_multiply_and_where_they_are_zero_nothing_counts():
+  rates = (('head/.*', lambda task: jnp.array([1.0, 0.0]) * 0.5),
+           ('head/kernel', lambda task: task.index > 0))
+  rates += optimizer_lib.later_rates(
+      fakes.config(later_rate_multipliers=(('head/kernel', 0.1),)))
+  optimizer_lib.check_rates(rates, PARAMS)
+  grads = {'head/kernel': jnp.array([2.0, jnp.nan]), 'other': jnp.ones(2)}
+  for task, expected in (0, [0.0, 0.0]), (1, [0.05, 0.0]):
+    found = optimizer_lib.task_rates(rates, grads, fakes.task_info(task))
+    assert set(found) == {'head/kernel'}
+    np.testing.assert_allclose(found['head/kernel'], expected)
+    rested = optimizer_lib.at_rest(grads, found)
+    np.testing.assert_array_equal(rested['head/kernel'], [2.0 * task, 0.0])
+    assert rested['other'] is grads['other']
+    steps = optimizer_lib.at_rates(rested, found)
+    np.testing.assert_allclose(steps['head/kernel'], [0.1 * task, 0.0])
+  with pytest.raises(ValueError, match="'head/kern' matches no"):
+    optimizer_lib.check_rates((('head/kern', None),), PARAMS)

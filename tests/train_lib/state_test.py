@@ -66,6 +66,26 @@ def test_a_rule_that_freezes_nothing_is_an_error():
     state_lib.trainable_paths(PARAMS, ('cls', 'encodr'))
 
 
+def test_frozen_parts_may_be_thawed_by_rule():
+  norms = r'backbone/.*(LayerNorm_\d|encoder_norm)/.*'
+  thawed = {'backbone/Transformer/encoderblock_0/LayerNorm_0/scale',
+            'backbone/Transformer/encoder_norm/scale'}
+  assert state_lib.trainable_paths(PARAMS, FREEZE, (norms,)) == thawed | {
+      'prompt/prompt_pool/key', 'prompt/prefix', 'head/kernel'}
+  frozen, trainable = state_lib.partition(PARAMS, FREEZE, (norms,),
+                                          query_pass=True)
+  assert set(frozen) == BACKBONE and thawed < set(trainable)
+  frozen, _ = state_lib.partition(PARAMS, FREEZE, (norms,), query_pass=False)
+  assert set(frozen) == BACKBONE - thawed
+
+
+@pytest.mark.parametrize('rule', ['LayerNorm_0', 'backbone/clss'])
+def test_a_rule_that_thaws_nothing_is_an_error(rule):
+  """Rules match whole paths."""
+  with pytest.raises(ValueError, match=f'thaw {rule!r}'):
+    state_lib.trainable_paths(PARAMS, FREEZE, (rule,))
+
+
 @pytest.mark.parametrize('query_pass', [True, False])
 def test_frozen_and_trainable_share_no_leaf_while_the_backbone_rests(
     query_pass):

@@ -1,0 +1,38 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+r"""PGT on Split CUB-200, 10 tasks of 20 classes.
+
+  python main.py --my_config configs/cub200_pgt.py --workdir DIR \
+    --my_config.init_checkpoint=B_16-i21k.npz
+
+The official training and test lists, classes shuffled with the seed of the run;
+see docs/pgt.md.
+"""
+
+from configs import cifar100_pgt
+from configs import presets
+
+
+def get_config(preset=''):
+  """`cifar100_pgt` with small batches and many epochs."""
+  config = cifar100_pgt.get_config()
+  config.dataset = 'cub200'
+  config.continual.num_classes_per_task = 20
+  config.continual.class_order = ()
+  config.continual.order_rule = 'python'
+  config.continual.rand_seed = config.get_ref('seed')
+  config.per_device_batch_size = 24
+  config.num_epochs = 60
+  config.learning_rate = 0.001
+  return presets.apply(config, preset)

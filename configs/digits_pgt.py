@@ -1,0 +1,42 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""PGT on handwritten digits: five tasks of two classes, no download.
+
+  python main.py --my_config configs/digits_pgt.py --workdir DIR
+
+scikit-learn's digits behind a tiny ViT pretrained on letters, as in
+`digits_l2p`.
+"""
+
+from configs import cifar100_pgt
+from configs import digits_l2p
+from configs import presets
+
+
+def get_config(preset=''):
+  """PGT on the offline default."""
+  config = digits_l2p.get_config()
+  config.method = 'pgt'
+  config.thaw = (cifar100_pgt.NORMS,)
+  config.vit_classifier = 'token'
+  config.task_heads = True
+  config.head_init = 'trunc_normal'
+  config.use_e_prompt = False
+  config.eval_classes = 'seen'
+  config.learning_rate_schedule = 'cosine_by_epoch'
+  config.later_rate_multipliers = (
+      (cifar100_pgt.NORMS, 0.005), ('prompt/naive_norm/.*', 0.005))
+  config.generation.kernel = 5
+  config.comparisons = ()
+  return presets.apply(config, preset)
