@@ -21,8 +21,9 @@ import re
 from typing import Any
 
 from configs import presets
+from models import backbones
 from models import classifier
-from models import vit
+from models import heads
 from train_lib import controls
 from train_lib import metrics
 from train_lib import optimizer as optimizer_lib
@@ -35,8 +36,8 @@ CHOICES = {
     'grad_clip_scope': ('all', 'trainable'),
     'eval_selection': ('config', 'batch', 'per_sample'),
     'eval_classes': ('all', 'seen'),
-    'input_range': ('auto', 'zero_one', 'minus_one_one', 'imagenet', 'dataset',
-                    'weights'),
+    'input_range': ('auto', 'zero_one', 'minus_one_one', 'imagenet', 'clip',
+                    'dataset', 'weights'),
     'transform': ('jax', 'torch_port', 'libcontinual', 'coda', 'torchvision',
                   'clean'),
     'eval_order': ('stored', 'shuffled'),
@@ -52,13 +53,14 @@ CHOICES = {
     'pgp.energy_power': projection.ENERGY_POWERS,
     'pgp.first_task_rule': projection.FIRST_TASK_RULES,
     'pgp.prompt_term': projection.PROMPT_TERMS,
+    'head': heads.HEADS,
     'head_init': ('zero', 'trunc_normal'),
     'generation.anchor_query': ('block', 'naive'),
     'generation.token_mix_init': ('zeros', 'normal'),
     'prompt_position': ('before_cls', 'after_cls'),
     'augmentation': ('crop_flip', 'crop', 'none'),
     'dtype': ('float32', 'bfloat16'),
-    'model_name': tuple(vit.VARIANTS),
+    'model_name': tuple(backbones.VARIANTS),
     'prompt_pool_param.embedding_key': ('cls', 'mean', 'max', 'mean_max'),
     'prompt_pool_param.prefix_pairing': ('correct', 'port'),
     'prompt_pool_param.initializer': (

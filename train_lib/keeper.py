@@ -107,7 +107,7 @@ class Keeper:
     """What `Results.record` keeps of the speed of a task's training."""
     images = self.place.steps * self._stream.global_batch_size
     return {'seconds': self.place.seconds,
-            'images_per_second': images / self.place.seconds}
+            'images_per_second': images / max(self.place.seconds, 1e-9)}
 
   def stop_if_asked(self, state: Any) -> None:
     """Saves and raises `Stopped` after a signal."""

@@ -24,8 +24,8 @@ import ml_collections
 
 from configs import base as defaults
 import input_pipeline
+from models import backbones
 from models import pretrained
-from models import vit
 from train_lib import config_values
 from train_lib import controls
 
@@ -59,7 +59,7 @@ def expand(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
       'continual', {}):  # its sessions are domains, in the original always
     full.continual.scenario = 'domain'
   if full.input_range == 'weights' and full.init_checkpoint and (
-      full.model_name in vit.VARIANTS):  # else `check` complains
+      full.model_name in backbones.VARIANTS):  # else `check` complains
     full.input_range = pretrained.input_range(full)
   return ml_collections.FrozenConfigDict(full)
 
@@ -178,7 +178,7 @@ def check(config: ml_collections.FrozenConfigDict) -> None:
 
 
 def _check_prompts(config: Any) -> None:
-  depth = vit.VARIANTS[config.model_name].depth
+  depth = backbones.VARIANTS[config.model_name].depth
   for kind in 'e', 'g':
     layers = config[f'{kind}_prompt_layer_idx']
     if not config[f'use_{kind}_prompt']:
