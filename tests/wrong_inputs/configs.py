@@ -115,7 +115,17 @@ TOGETHER = (
     setting('projection of prompts that it does not know',
             'pgp.enabled=True e_prompt_layer_idx=(1,)',
             'config.pgp.enabled protects prompt tokens in layer 0 only; set '
-            'e_prompt_layer_idx to (0,)'),
+            'e_prompt_layer_idx and g_prompt_layer_idx to (0,), or use '
+            'prefixes'),
+    setting('a rule of leaves to thaw that is no pattern', "thaw=('(',)",
+            "config.thaw lists '('; '(': missing ), unterminated subpattern at "
+            'position 0'),
+    setting('a rule of leaves to thaw that matches nothing', "thaw=('norm',)",
+            "thaw 'norm' matches no parameter"),
+    setting('a second normalisation before heads that have their own',
+            'task_heads=True norm_pre_logits=True',
+            'config.norm_pre_logits has no effect before the LayerNorms of '
+            'task_heads; set it to False'),
     setting('projection without prompts',
             'pgp.enabled=True method=none vit_classifier=token',
             'config.pgp.enabled finds no prompt tokens or prefixes to '

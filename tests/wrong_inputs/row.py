@@ -22,15 +22,15 @@ import shlex
 import numpy as np
 
 from input_pipeline import datasets
+from models import backbones
 from models import prompts
-from models import vit
 from tests import fakes
 
 FOLDER = 'FOLDER'  # stands for the current folder in a line
 SHA256 = 'SHA256'  # for the checksum of the weights
 # For the names that exist, to which a new method or data set adds its own.
 NAMES = {'METHODS': str(prompts.available()),
-         'BACKBONES': ', '.join(vit.VARIANTS),
+         'BACKBONES': ', '.join(backbones.VARIANTS),
          'DATASETS': ', '.join((*datasets.SPECS, *datasets.SEQUENCES))}
 _RECIPE = '''
 from tests import fakes

@@ -101,8 +101,8 @@ WEIGHTS = (
         replaced('vit.npz', cls=lambda x: x.astype(complex))),
     Row('weights of the other GELU', '',
         "init_checkpoint 'vit.npz' holds timm weights, which need the exact "
-        'GELU; config.model_name testing has the tanh form: models/vit.py '
-        'has no variant of that size with it', _safetensors),
+        'GELU; config.model_name testing has the tanh form: there is no '
+        'variant of that size with it', _safetensors),
     setting('another checksum', f'init_sha256={"0" * 64}',
             "init_checkpoint 'vit.npz' has sha256 SHA256, but "
             'config.init_sha256 is '
