@@ -18,10 +18,9 @@
 """
 
 import os
-import pathlib
-import re
 import signal
 import sys
+import traceback
 from typing import NoReturn
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
@@ -48,14 +47,25 @@ _COORDINATOR = flags.DEFINE_string(
     'coordinator', None, 'host:port of the first host of a multi-host run.')
 _NUM_HOSTS = flags.DEFINE_integer('num_hosts', None, 'Hosts in the run.')
 _HOST = flags.DEFINE_integer('host', None, 'Index of this host.')
+_DISTRIBUTED = flags.DEFINE_bool(
+    'distributed', False, 'A multi-host run of which SLURM, a TPU pod slice, '
+    'Kubernetes or Open MPI says what the three flags above would.')
+_HOST_TIMEOUT = flags.DEFINE_integer(
+    'host_timeout', 100, 'Seconds of silence after which a host is lost.',
+    lower_bound=1)
 flags.mark_flags_as_required(['my_config', 'workdir'])
 
 
 def join_hosts() -> None:
   """Connects the hosts of a multi-host run, before JAX sees a device."""
-  if _COORDINATOR.value:
-    jax.distributed.initialize(
-        _COORDINATOR.value, _NUM_HOSTS.value, _HOST.value)
+  from train_lib import hosts
+  named = [flag.value for flag in (_COORDINATOR, _NUM_HOSTS, _HOST)]
+  if named == [None] * 3 and not _DISTRIBUTED.value:
+    return
+  if None in named and not _DISTRIBUTED.value:
+    raise ValueError('--coordinator, --num_hosts and --host belong together; '
+                     '--distributed finds them by itself')
+  hosts.join(*named, timeout=_HOST_TIMEOUT.value, debug=_DEBUG.value)
 
 
 def run() -> None:
@@ -66,34 +76,44 @@ def run() -> None:
   from train_lib import run_log
   from train_lib import startup
   from train_lib import train
+  from train_lib import workdir as workdir_lib
 
   logging.set_verbosity(logging.INFO if _DEBUG.value else logging.ERROR)
   if not _DEBUG.value:
     be_quiet()
   jax.config.update('jax_debug_nans', _DEBUG_NANS.value)
-  join_hosts()
   config, workdir = startup.expand(_CONFIG.value), _WORKDIR.value
   startup.check(config)
+  workdir_lib.check(workdir)
+  join_hosts()
   typed = config_flags.get_override_values(flags.FLAGS['my_config'])
   for line in (*startup.notes(_CONFIG.value, config),
                *presets.notes(config, typed)):
-    print('note:', line)
+    tell('note:', line)
   program, stream = train.prepare(config)
-  print(program_lib.plan(program, stream, workdir), flush=True)
-  print(run_log.parameter_overview(program), flush=True)
+  tell(program_lib.plan(program, stream, workdir))
+  tell(run_log.parameter_overview(program))
   if _DRY_RUN.value:
     return
-  pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
+  workdir_lib.make(workdir)
   results = train.train_and_evaluate(program, stream, workdir)
-  print(results.table(config.headline_metrics))
+  tell(results.table(config.headline_metrics))
   if config.comparisons:
-    print(comparisons.run(program, stream, workdir, results))
+    tell(comparisons.run(program, stream, workdir, results))
+
+
+def tell(*text: str) -> None:
+  """Prints on the first host."""
+  from train_lib import hosts
+  if hosts.first():
+    print(*text, flush=True)
 
 
 def be_quiet() -> None:
-  """Hides what Orbax prints of a failed save, which is raised as well."""
+  """Hides what libraries print of a failed save, which is raised as well."""
+  in_background = ('/orbax/', '/asyncio/', '/clu/')
   logging.get_absl_handler().addFilter(
-      lambda record: '/orbax/' not in record.pathname)
+      lambda record: not any(p in record.pathname for p in in_background))
   report = sys.unraisablehook
 
   def report_others(unraisable):
@@ -106,45 +126,41 @@ def be_quiet() -> None:
 
 def fail(error: Exception) -> NoReturn:
   """One line on stderr and exit status 1."""
+  from train_lib import hosts
   print('error:', ' '.join(str(error).split()), file=sys.stderr)
-  sys.exit(1)
+  hosts.leave(1)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
   """Parses the flags and loads the recipe."""
   if '--debug' in argv:
     return app.parse_flags_with_usage(argv)
+  from train_lib import command_line
   try:
-    return flags.FLAGS(argv)
-  except Exception as error:  # pylint: disable=broad-except
-    fail(ValueError(reason(error)))  # a recipe is code and may raise anything
-
-
-def reason(error: Exception) -> str:
-  """What went wrong; of a recipe's traceback the last line."""
-  last = (str(error).strip() or type(error).__name__).splitlines()[-1]
-  if 'get_config() takes 0 positional arguments' in last:
-    return ('this recipe takes no preset: leave out the colon in --my_config '
-            'and what follows it')
-  return re.sub(r'^\w*(Error|Exception): ', '', last)
+    return command_line.parse(argv)
+  except ValueError as error:
+    fail(error)
 
 
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
-    raise app.UsageError(f'unexpected argument {argv[1]!r}')
+    fail(ValueError(f'unexpected argument {argv[1]!r}; see --help'))
+  from train_lib import hosts
   from train_lib import interrupt
-  if not _COORDINATOR.value:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
   try:
-    run()
+    with hosts.guard():
+      run()
   except (ValueError, OSError, FloatingPointError) as error:
     if _DEBUG.value:
-      raise
+      traceback.print_exc()
+      hosts.leave(1)
     fail(error)
   except KeyboardInterrupt as stop:
     print(str(stop) or 'stopped; the same command goes on where it was saved',
           file=sys.stderr)
-    sys.exit(interrupt.EXIT_STATUS)
+    hosts.leave(interrupt.EXIT_STATUS,
+                together=isinstance(stop, interrupt.Stopped))
 
 
 if __name__ == '__main__':

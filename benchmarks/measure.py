@@ -34,7 +34,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from models import vit
+from models import backbones
 from train_lib import eval_step
 from train_lib import parallel
 from train_lib import program as program_lib
@@ -70,7 +70,7 @@ def make_config(case: dict[str, Any]) -> ml_collections.FrozenConfigDict:
   recipe.per_device_batch_size = case['batch']
   recipe.grad_clip_scope = case['scope']
   recipe.dtype = case['dtype']
-  depth = vit.VARIANTS[case['model']].depth
+  depth = backbones.VARIANTS[case['model']].depth
   for key in 'e_prompt_layer_idx', 'g_prompt_layer_idx':
     recipe[key] = tuple(layer for layer in recipe[key] if layer < depth)
   layers = recipe.generation.layers

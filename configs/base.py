@@ -50,7 +50,7 @@ def get_config() -> ml_collections.ConfigDict:
 
   # Method and backbone.
   config.method = ''  # '': dualprompt if use_g_prompt, else l2p
-  config.model_name = 'ViT-B_16'  # models/vit.py lists them
+  config.model_name = 'ViT-B_16'  # models/vit.py, models/clip.py list them
   config.init_checkpoint = ml_collections.FieldReference(None, field_type=str)
   # path or address (https, gs, hf); 'random' asks for random weights
   config.init_sha256 = ''  # of that file; checked when set
@@ -70,7 +70,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.resize_size = 256  # pixels, side before cropping
   config.norm_01 = True  # inputs in [0, 1]; else dataset mean and deviation
   config.input_range = 'auto'  # norm_01 decides, or zero_one, minus_one_one,
-  # imagenet, dataset, weights (what the backbone was trained on)
+  # imagenet, clip, dataset, weights (what the backbone was trained on)
   config.transform = 'jax'  # or torch_port, libcontinual, coda,
   # torchvision, clean
   config.augmentation = 'crop_flip'  # or crop, none
@@ -145,13 +145,27 @@ def get_config() -> ml_collections.ConfigDict:
   config.pgp.token_epsilon = 0.5  # share of energy that a basis holds
   config.pgp.key_epsilon = 0.97
   config.pgp.prefix_epsilon = 0.5
+  config.pgp.energy_power = 4  # of singular values; or 2, variant released
+  config.pgp.first_task_rule = 'exclusive'  # of the component that crosses
+  # epsilon; or inclusive, as later tasks have it, variant released
+  config.pgp.prompt_term = 'auto'  # of tokens: sum (auto in variant released),
+  # stack (auto in paper) beside the inputs; or none
+  config.pgp.random_directions = False  # control: as many, drawn at random
   config.pgp.project_step = False  # the optimizer's step as well
 
+  # What a text tower is told, see models/text.py.
+  config.text = ml_collections.ConfigDict()
+  config.text.tokenizer = ''  # tokenizer.json, merges or a folder; '': beside
+  # the weights
+  config.text.templates = ()  # with {} for the name; (): those of the data set
+  config.text.ensemble = True  # all of these; else the one to take alone
+
   # Classifier.
-  config.vit_classifier = 'prompt'  # or token, gap, token+prompt
+  config.vit_classifier = 'prompt'  # or token, gap, token+prompt; query
   config.use_cls_token = True
   config.norm_pre_logits = False
   config.temperature = 1.0
+  config.head = 'linear'  # or cosine: similarity with a vector per class
   config.head_init = 'zero'  # or trunc_normal (deviation 0.02)
   config.task_heads = False  # a LayerNorm and a classifier for each task
   config.weight_norm = False  # unit-norm head columns before each step

@@ -31,7 +31,8 @@ def get_config(preset=''):
   config.continual.num_classes_per_task = 20
   config.continual.class_order = ()
   config.continual.order_rule = 'python'
-  config.continual.rand_seed = config.get_ref('seed')
+  # + 0: a value given for it later is not given to the seed.
+  config.continual.rand_seed = config.get_ref('seed') + 0
   config.per_device_batch_size = 24
   config.num_epochs = 60
   config.learning_rate = 0.001

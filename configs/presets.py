@@ -260,5 +260,6 @@ def _lay(config: Any, row: Mapping[str, Any]) -> None:
     if key == 'init_checkpoint' and config.init_checkpoint is not None:
       continue  # the recipe brings weights
     if callable(value):
-      value = value(config.get_ref('seed'))
+      # + 0: a value given for the key later is not given to the seed.
+      value = value(config.get_ref('seed') + 0)
     config.update_from_flattened_dict({key: value})

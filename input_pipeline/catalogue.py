@@ -40,6 +40,8 @@ class DatasetSpec:
     test_split: TFDS split.
     sizes: published number of training and test images; None: not sure.
     labels: those of the builder's labels that occur; None: all of them.
+    class_names: where the builder's are none; (): the builder's.
+    name_feature: text feature that holds the name instead, or ''.
     domains: TFDS configurations that are the domains; (): one data set.
     probe: an address on the host of the files, where TFDS does not list any.
   """
@@ -52,6 +54,8 @@ class DatasetSpec:
   test_split: str = 'test'
   sizes: tuple[int, int] | None = None
   labels: tuple[int, ...] | None = None
+  class_names: tuple[str, ...] = ()
+  name_feature: str = ''
   domains: tuple[str, ...] = ()
   probe: str = ''
 
@@ -65,7 +69,8 @@ SPECS = {
         sizes=(50000, 10000)),
     # Sessions are domains; those of the test are others than in training.
     'core50': DatasetSpec('core50', 50, sizes=(119894, 44972)),
-    'cub200': DatasetSpec('caltech_birds2011', 200, sizes=(5994, 5794)),
+    'cub200': DatasetSpec('caltech_birds2011', 200, sizes=(5994, 5794),
+                          name_feature='label_name'),
     'digits': DatasetSpec(
         'digits', 10, (0.3055,) * 3, (0.3759,) * 3, sizes=(1438, 359)),
     'domainnet': DatasetSpec(
@@ -79,7 +84,8 @@ SPECS = {
     # Released undivided, as 'test'; in stored order, as google-research/l2p.
     'imagenet_r': DatasetSpec(
         'imagenet_r', 200, train_split='test[:80%]', test_split='test[80%:]',
-        sizes=(24000, 6000), labels=imagenet_r.LABELS),
+        sizes=(24000, 6000), labels=imagenet_r.LABELS,
+        class_names=imagenet_r.NAMES),
     'kmnist': DatasetSpec('kmnist', 10, sizes=(60000, 10000)),
     'mnist': DatasetSpec(
         'mnist', 10, (0.1307,) * 3, (0.3081,) * 3, sizes=(60000, 10000)),
@@ -111,14 +117,14 @@ def load(name, config, *, fetch=True):
   spec = SPECS[name]
   builders = _builders(spec, config, fetch)
   features = builders[0].info.features
-  names = tuple(features['label'].names)
   domain_names = spec.domains or None
   if 'domain' in features:
     domain_names = tuple(features['domain'].names)
-  if spec.labels:
-    names = tuple(names[label] for label in spec.labels)
   train, test = (_source(spec, builders, split)
                  for split in (spec.train_split, spec.test_split))
+  names = spec.class_names or tuple(features['label'].names)
+  if spec.name_feature:
+    names = train.names(spec.name_feature)
   return base.Dataset(
       name=name, train=train, test=test, num_classes=spec.num_classes,
       class_names=names, domain_names=domain_names,

@@ -18,6 +18,7 @@
 sequence of data sets.
 """
 
+import os
 import pathlib
 
 import numpy as np
@@ -72,6 +73,9 @@ def members(name):
   if '' in names or len(set(names)) < len(names):
     raise ValueError(f'dataset={name!r} must name every data set once, with '
                      'commas between')
+  for kind in ('npz:', 'folder:'):
+    if kind in names:
+      raise ValueError(f'dataset={name!r} lacks the path after {kind}')
   return names
 
 
@@ -88,7 +92,8 @@ def _load_one(name, config, fetch):
 
 
 def _load_npz(name):
-  arrays = npz_file.read(pathlib.Path(name.removeprefix('npz:')).expanduser())
+  arrays = npz_file.read(pathlib.Path(
+      os.path.expanduser(name.removeprefix('npz:'))))
   train, test = (
       sources.ArraySource(arrays[f'{split}_images'], arrays[f'{split}_labels'],
                           arrays.get(f'{split}_domains'))

@@ -49,7 +49,7 @@ def read(root, split_files):
   if len(split_files) != 2:
     raise ValueError('split_files must be two lists, of training and of test '
                      f'pictures, has {len(split_files)}')
-  train, test = (_rows(root, pathlib.Path(path).expanduser())
+  train, test = (_rows(root, pathlib.Path(os.path.expanduser(path)))
                  for path in split_files)
   both = {row[2] for row in train} & {row[2] for row in test}
   if both:

@@ -54,7 +54,7 @@ def load(name, split_files=()):
     FileNotFoundError: no such folder, list, or listed picture.
     ValueError: the folder is not laid out as above.
   """
-  root = pathlib.Path(name.removeprefix('folder:')).expanduser()
+  root = pathlib.Path(os.path.expanduser(name.removeprefix('folder:')))
   if not root.is_dir():
     raise FileNotFoundError(f'no folder {root} (dataset={name!r})')
   if split_files:

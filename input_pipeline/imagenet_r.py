@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Which of ImageNet's 1000 classes ImageNet-R has."""
+"""Which of ImageNet's 1000 classes ImageNet-R has, and their names."""
 
 # Places among the sorted WordNet ids of ImageNet 2012. TFDS stores ImageNet-R
 # under these labels; here they become 0 to 199, in this order.
@@ -29,4 +29,47 @@ LABELS = (
     763, 768, 774, 776, 779, 780, 787, 805, 812, 815, 820, 824, 833, 847, 852,
     866, 875, 883, 889, 895, 907, 928, 931, 932, 933, 934, 936, 937, 943, 945,
     947, 948, 949, 951, 953, 954, 957, 963, 965, 967, 980, 981, 983, 988,
+)
+
+# What people call them: of the names that CLIP was evaluated with (openai/CLIP,
+# notebook on ImageNet), those of the labels above.
+NAMES = (
+    'goldfish', 'great white shark', 'hammerhead shark', 'stingray', 'hen',
+    'ostrich', 'goldfinch', 'junco', 'bald eagle', 'vulture', 'smooth newt',
+    'axolotl', 'tree frog', 'green iguana', 'chameleon', 'Indian cobra',
+    'scorpion', 'tarantula', 'centipede', 'peafowl', 'lorikeet', 'hummingbird',
+    'toucan', 'duck', 'goose', 'black swan', 'koala', 'jellyfish', 'snail',
+    'American lobster', 'hermit crab', 'flamingo', 'great egret', 'pelican',
+    'king penguin', 'grey whale', 'killer whale', 'sea lion', 'Chihuahua',
+    'Shih Tzu', 'Afghan Hound', 'Basset Hound', 'Beagle', 'Bloodhound',
+    'Italian Greyhound', 'Whippet', 'Weimaraner', 'Yorkshire Terrier',
+    'Boston Terrier', 'Scottish Terrier', 'West Highland White Terrier',
+    'Golden Retriever', 'Labrador Retriever', 'Cocker Spaniel', 'collie',
+    'Border Collie', 'Rottweiler', 'German Shepherd Dog', 'Boxer',
+    'French Bulldog', 'St. Bernard', 'Siberian Husky', 'Dalmatian', 'pug',
+    'Pomeranian', 'Chow Chow', 'Pembroke Welsh Corgi', 'Toy Poodle',
+    'Standard Poodle', 'grey wolf', 'hyena', 'red fox', 'tabby cat', 'leopard',
+    'snow leopard', 'lion', 'tiger', 'cheetah', 'polar bear', 'meerkat',
+    'ladybug', 'fly', 'bee', 'ant', 'grasshopper', 'cockroach',
+    'praying mantis', 'dragonfly', 'monarch butterfly', 'starfish',
+    'cottontail rabbit', 'porcupine', 'fox squirrel', 'beaver', 'guinea pig',
+    'zebra', 'pig', 'hippopotamus', 'bison', 'gazelle', 'llama', 'skunk',
+    'badger', 'orangutan', 'gorilla', 'chimpanzee', 'gibbon', 'baboon',
+    'giant panda', 'eel', 'clownfish', 'pufferfish', 'accordion', 'ambulance',
+    'assault rifle', 'backpack', 'barn', 'wheelbarrow', 'basketball', 'bathtub',
+    'lighthouse', 'beer glass', 'binoculars', 'birdhouse', 'bow tie', 'broom',
+    'bucket', 'cauldron', 'candle', 'cannon', 'canoe', 'carousel', 'castle',
+    'mobile phone', 'cowboy hat', 'electric guitar', 'fire truck', 'flute',
+    'gas mask or respirator', 'grand piano', 'guillotine', 'hammer',
+    'harmonica', 'harp', 'hatchet', 'jeep', 'joystick', 'lab coat',
+    'lawn mower', 'lipstick', 'mailbox', 'missile', 'mitten', 'parachute',
+    'pickup truck', 'pirate ship', 'revolver', 'rugby ball', 'sandal',
+    'saxophone', 'school bus', 'schooner', 'shield', 'soccer ball',
+    'space shuttle', 'spider web', 'steam locomotive', 'scarf', 'submarine',
+    'tank', 'tennis ball', 'tractor', 'trombone', 'vase', 'violin',
+    'military aircraft', 'wine bottle', 'ice cream', 'bagel', 'pretzel',
+    'cheeseburger', 'hot dog', 'cabbage', 'broccoli', 'cucumber', 'bell pepper',
+    'mushroom', 'Granny Smith apple', 'strawberry', 'lemon', 'pineapple',
+    'banana', 'pomegranate', 'pizza', 'burrito', 'espresso', 'volcano',
+    'baseball player', 'scuba diver', 'acorn',
 )

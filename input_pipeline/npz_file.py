@@ -22,8 +22,10 @@ import numpy as np
 _KEYS = ('train_images', 'train_labels', 'test_images', 'test_labels')
 _DOMAIN_KEYS = ('train_domains', 'test_domains')
 _NAME_KEYS = ('class_names', 'domain_names')
-# What NumPy raises for a file that is no archive, is cut off or is pickled.
-_UNREADABLE = (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile,
+# What NumPy raises for a file that is no archive, is cut off, damaged, locked
+# or pickled.
+_UNREADABLE = (ValueError, TypeError, OSError, EOFError, KeyError, RuntimeError,
+               MemoryError, OverflowError, SyntaxError, zipfile.BadZipFile,
                zlib.error, lzma.LZMAError)
 
 

@@ -14,6 +14,7 @@
 """TFDS builders whose files are there, or one line on how to get them."""
 
 import importlib
+import os
 import pathlib
 import shlex
 
@@ -140,7 +141,8 @@ def _places(builder, config):
   """(address, files that TFDS would take instead) of each download."""
   import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
   downloads = pathlib.Path(builder.data_dir_root) / 'downloads'
-  manual = pathlib.Path(config.manual_dir or downloads / 'manual').expanduser()
+  manual = pathlib.Path(os.path.expanduser(
+      config.manual_dir or downloads / 'manual'))
   archive = getattr(builder, 'ARCHIVE', None)
   if archive:
     own = tfds.core.download.resource.get_dl_fname(archive.url)

@@ -30,9 +30,12 @@ import functools
 
 import numpy as np
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-INPUT_RANGES = ('zero_one', 'minus_one_one', 'imagenet', 'dataset')
+# Mean and deviation of the pictures that backbones were trained on.
+MOMENTS = {
+    'imagenet': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    'clip': ((0.48145466, 0.4578275, 0.40821073),
+             (0.26862954, 0.26130258, 0.27577711))}
+INPUT_RANGES = ('zero_one', 'minus_one_one', 'imagenet', 'clip', 'dataset')
 AUGMENTATIONS = ('crop_flip', 'crop', 'none')
 MAX_BOX_ATTEMPTS = 100  # then the whole picture is used
 BLOCK = 64  # rows of output computed at a time
@@ -144,8 +147,8 @@ def normalize(image, input_range, mean=None, std=None):
     return image
   if input_range == 'minus_one_one':
     return image * np.float32(2) - np.float32(1)
-  if input_range == 'imagenet':
-    mean, std = IMAGENET_MEAN, IMAGENET_STD
+  if input_range in MOMENTS:
+    mean, std = MOMENTS[input_range]
   elif input_range != 'dataset':
     raise ValueError(
         f'unknown input_range {input_range!r}, have {INPUT_RANGES}')

@@ -143,18 +143,27 @@ class TfdsSource:
     """int32 [N], or None where records have no feature of that name."""
     return self._numbers['domain'] if self._has_domains else None
 
+  def names(self, key):
+    """Text feature `key` of the classes 0, 1, ..., from one pass."""
+    texts = {int(e['label']): e[key].decode() for e in self._examples()}
+    return tuple(texts[label] for label in sorted(texts))
+
   @functools.cached_property
   def _numbers(self):
     """{key: int32 [N]}, from one pass over the records."""
     keys = ('label', 'domain') if self._has_domains else ('label',)
     numbers = {key: np.empty(len(self), np.int32) for key in keys}
+    for row, example in enumerate(self._examples()):
+      for key in keys:
+        numbers[key][row] = example[key]
+    return numbers
+
+  def _examples(self):
+    """All records, without their pictures' pixels."""
     for start in range(0, len(self), _LABEL_CHUNK):
       rows = range(start, min(start + _LABEL_CHUNK, len(self)))
       with self._damage_told():
-        examples = self._records.__getitems__(rows)
-      for key in keys:
-        numbers[key][rows.start:rows.stop] = [e[key] for e in examples]
-    return numbers
+        yield from self._records.__getitems__(rows)
 
   @contextlib.contextmanager
   def _damage_told(self):

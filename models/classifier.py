@@ -26,7 +26,7 @@ from models import vit
 from models.prompts import base
 
 Array = jax.Array
-READOUTS = ('token', 'gap', 'prompt', 'token+prompt')
+READOUTS = ('token', 'gap', 'prompt', 'token+prompt', 'query')
 
 
 @flax.struct.dataclass
@@ -35,7 +35,8 @@ class Output:
 
   Attributes:
     logits: [B, C] float32, no class masked.
-    pre_logits: [B, D] what goes into the head, before any normalisation.
+    pre_logits: [B, E] what goes into the head, before any normalisation; E is
+      D except in the joint space of a backbone with a text tower.
     selection: which prompts were used, and their losses.
   """
 
@@ -51,7 +52,8 @@ class PromptedClassifier(nn.Module):
     backbone, prompt, head: the three parts; their parameters stand under these
       names.
     readout: `token` (class token), `gap` (mean of all tokens, prompts and
-      class token included), `prompt` (mean prompt output) or `token+prompt`.
+      class token included), `prompt` (mean prompt output), `token+prompt` or
+      `query` (class token of the query pass, so that there is no second one).
   """
 
   backbone: vit.VisionTransformer
@@ -68,6 +70,8 @@ class PromptedClassifier(nn.Module):
     read = vit.read_all if 'tokens' in needs else vit.read_class_token
     tokens = self.backbone(images, read=read).tokens.astype(jnp.float32)
     found = {'cls': tokens[:, 0], 'tokens': tokens}
+    if 'embedding' in needs:
+      found['embedding'] = self._project(tokens[:, 0])
     return jax.lax.stop_gradient(
         base.Query(**{name: found[name] for name in needs}))
 
@@ -100,17 +104,24 @@ class PromptedClassifier(nn.Module):
     """
     patches, selection = self.select(
         images, query, task_index, train=train, **options)
+    if self.readout == 'query' and not self.is_initializing():
+      return Output(self.head(query.embedding), query.embedding, selection)
     features = self.backbone.encode(
         patches, prompt_at=self.prompt.at_layer, carry=selection.carry,
         read=self._rows, train=train)
-    pre_logits = self._pool(features.tokens.astype(jnp.float32))
+    pre_logits = self._project(self._pool(features.tokens.astype(jnp.float32)))
     return Output(self.head(pre_logits), pre_logits, selection)
+
+  def _project(self, tokens: Array) -> Array:
+    """Class tokens or their like [B, D] -> [B, E] float32."""
+    return self.backbone.project(tokens).astype(jnp.float32)
 
   def _rows(self, layout: vit.Layout) -> slice:
     """Rows of the encoder's output that the read-out looks at."""
     counted = dataclasses.replace(
         layout, num_prompts=layout.num_prompts + self.prompt.dropped_tokens)
-    return {'token': vit.read_class_token(counted), 'gap': slice(None),
+    class_token = vit.read_class_token(counted)
+    return {'token': class_token, 'query': class_token, 'gap': slice(None),
             'prompt': counted.prompts,
             'token+prompt': counted.prompts_and_class}[self.readout]
 
@@ -125,6 +136,10 @@ def build(config, num_classes: int, backbone: vit.VisionTransformer
   """The classifier of `config` over `num_classes`, and its method."""
   method = prompts.build(config, backbone)
   backbone = backbone.clone(num_positions=method.prompt.num_positions)
+  if config.vit_classifier == 'query' and (
+      'embedding' not in method.prompt.query_needs):
+    raise ValueError("config.vit_classifier 'query' is for methods that ask "
+                     f'for embeddings, such as zero_shot, not {config.method}')
   head = heads.create(config, num_classes)
   model = PromptedClassifier(
       backbone, method.prompt, head, config.vit_classifier)

@@ -109,6 +109,10 @@ def web_address(address: str) -> str:
     file = urllib.parse.quote('/'.join(parts[2:]))
     address = (f'{hub}/{parts[0]}/{repository}/resolve/{revision or "main"}/'
                f'{file}')
+  try:
+    _ = urllib.parse.urlsplit(address).port
+  except ValueError as e:
+    raise ValueError(f'init_checkpoint {address!r} is no address: {e}') from e
   if not _allowed(address):
     raise ValueError(f'init_checkpoint {address!r}: http:// is for this '
                      'machine only; use https://')
@@ -117,7 +121,10 @@ def web_address(address: str) -> str:
 
 def _allowed(url: str) -> bool:
   """Whether bytes may come from `url`; redirects are asked about, too."""
-  found = urllib.parse.urlsplit(url)
+  try:
+    found = urllib.parse.urlsplit(url)
+  except ValueError:
+    return False
   return found.scheme == 'https' or (
       found.scheme == 'http' and found.hostname in _LOCAL_HOSTS)
 
@@ -125,10 +132,10 @@ def _allowed(url: str) -> bool:
 def cached_path(address: str, cache_dir: str = '') -> pathlib.Path:
   """Where the file of `address` is kept; two addresses never share a place."""
   if cache_dir:
-    folder = pathlib.Path(cache_dir).expanduser()
+    folder = pathlib.Path(os.path.expanduser(cache_dir))
   else:
     base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-    folder = pathlib.Path(base).expanduser() / 'jax_continual_prompting'
+    folder = pathlib.Path(os.path.expanduser(base)) / 'jax_continual_prompting'
   digest = hashlib.sha256(address.encode()).hexdigest()[:12]
   return folder / f'{digest}-{_file_name(address)}'
 

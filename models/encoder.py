@@ -110,12 +110,16 @@ def read_class_token(layout: Layout) -> slice:
 
 
 class Encoder(nn.Module):
-  """Position table, blocks, final norm."""
+  """Position table, blocks, final norm.
+
+  Prompts of block 0 enter in front of the norm before it, where the family has
+  one (`layers.Traits.pre_norm`).
+  """
 
   depth: int
   num_heads: int
   mlp_dim: int
-  exact_gelu: bool
+  traits: layers.Traits
   dropout_rate: float
   dtype: Any = jnp.float32
   num_positions: int = 0
@@ -135,14 +139,16 @@ class Encoder(nn.Module):
         if rows is not None:
           tokens = dropout(_with_positions(tokens, rows, layer))
         x, layout = _insert(x, tokens, layout)
+      if self.traits.pre_norm and not layer:
+        x = self.traits.norm('encoder_pre_norm', self.dtype)(x)
       block_inputs.append(x)
       last = layer == self.depth - 1
       x = layers.Block(
-          self.num_heads, self.mlp_dim, self.exact_gelu, self.dropout_rate,
+          self.num_heads, self.mlp_dim, self.traits, self.dropout_rate,
           self.dtype, name=f'encoderblock_{layer}')(
               x, prompt.prefix, read(layout) if last else slice(None),
               train=train)
-    x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name='encoder_norm')(x)
+    x = self.traits.norm('encoder_norm', self.dtype)(x)
     return Features(x, tuple(block_inputs), layout)
 
 

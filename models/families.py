@@ -16,11 +16,11 @@
 A file tells its family by what it records (`meta` of a converted `.npz`), by
 its array names (timm's or the original's), by the size of its classifier or by
 the tag in its published name; else `config.model_name` decides: ViT-* is the
-original family, DeiT-* is DeiT.  Where that leaves two readings, `find` says so
-and the user sets `config.input_range`.
+original family, DeiT-* is DeiT, CLIP-* is CLIP.  Where that leaves two
+readings, `find` says so and the user sets `config.input_range`.
 
 Sources of the ranges: google-research/vision_transformer, timm's model cards,
-the pretraining code of DeiT, DINO, iBOT and MoCo-v3.
+the pretraining code of DeiT, DINO, iBOT and MoCo-v3, openai/CLIP.
 """
 
 from collections.abc import Mapping
@@ -28,9 +28,10 @@ import dataclasses
 import pathlib
 from typing import Any
 
+from models import backbones
+from models import clip_names
 from models import formats
 from models import timm_names
-from models import vit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +58,7 @@ FAMILIES = {family.name: family for family in (
     Family('dino', True, 'imagenet'),
     Family('ibot', True, 'imagenet'),
     Family('moco', True, 'imagenet'),
+    Family('clip', False, 'clip'),
     Family('letters', False, 'zero_one'),  # tools/pretrain_letters.py
 )}
 _TIMM = Family('timm', True)
@@ -80,7 +82,8 @@ def find(path: str, *, model_name: str, address: str = '') -> Family:
 
   Args:
     path: of the file.
-    model_name: key of `vit.VARIANTS`; decides where the file leaves it open.
+    model_name: key of `backbones.VARIANTS`; decides where the file leaves it
+      open.
     address: where the file came from.
 
   Raises:
@@ -89,6 +92,8 @@ def find(path: str, *, model_name: str, address: str = '') -> Family:
   seen = formats.peek(path)
   if seen.meta.get('family'):
     return _recorded(seen.meta)
+  if clip_names.is_clip(seen.names):
+    return FAMILIES['clip']
   told = by_name(address or path)
   in21k = seen.num_outputs == _NUM_IN21K
   if timm_names.is_timm(seen.names):
@@ -103,8 +108,8 @@ def of_model(model_name: str) -> Family:
   """The family that a variant is made for."""
   if model_name == 'ViT-digits':
     return FAMILIES['letters']
-  exact = vit.VARIANTS[model_name].exact_gelu
-  return FAMILIES['deit' if exact else 'original']
+  gelu = backbones.VARIANTS[model_name].traits.gelu
+  return FAMILIES[{'exact': 'deit', 'tanh': 'original', 'quick': 'clip'}[gelu]]
 
 
 def _recorded(meta: Mapping[str, Any]) -> Family:
@@ -112,8 +117,10 @@ def _recorded(meta: Mapping[str, Any]) -> Family:
   name = str(meta['family'])
   known = FAMILIES.get(name, Family(name))
   exact = meta.get('exact_gelu', known.exact_gelu)
+  told = str(meta.get('input_range', ''))
+  ranges = {family.input_range for family in FAMILIES.values()}
   return Family(name, exact if isinstance(exact, bool) else known.exact_gelu,
-                meta.get('input_range', known.input_range))
+                told if told in ranges else known.input_range)
 
 
 def check_gelu(family: Family, *, model_name: str, source: str) -> None:
@@ -125,14 +132,14 @@ def check_gelu(family: Family, *, model_name: str, source: str) -> None:
   Raises:
     ValueError: names the variant to take instead.
   """
-  variant = vit.VARIANTS[model_name]
+  variant = backbones.VARIANTS[model_name]
   if not family.exact_gelu or variant.exact_gelu:
     return
   size = lambda v: (v.patch_size, v.width, v.depth, v.num_heads, v.mlp_dim)
-  twins = [name for name, other in vit.VARIANTS.items()
+  twins = [name for name, other in backbones.VARIANTS.items()
            if other.exact_gelu and size(other) == size(variant)]
   advice = (f'set it to {twins[0]}' if twins else
-            'models/vit.py has no variant of that size with it')
+            'there is no variant of that size with it')
   raise ValueError(
       f'init_checkpoint {source!r} holds {family.name} weights, which need the '
       f'exact GELU; config.model_name {model_name} has the tanh form: {advice}')

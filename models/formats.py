@@ -24,10 +24,12 @@ An `.npz` may hold an entry `meta`, a JSON text with the family of the weights;
 from collections.abc import Mapping
 import dataclasses
 import json
+import lzma
 import os
 import pathlib
 from typing import Any
 import zipfile
+import zlib
 
 import numpy as np
 import safetensors
@@ -35,6 +37,11 @@ import safetensors
 META = 'meta'
 _HEADS = ('head/bias', 'head.bias')
 _CONVERT = 'python -m tools.convert_weights'
+# What NumPy raises for a file that is no archive, is cut off, damaged, locked
+# or pickled.
+UNREADABLE = (ValueError, TypeError, OSError, EOFError, KeyError, RuntimeError,
+              MemoryError, OverflowError, SyntaxError, zipfile.BadZipFile,
+              zlib.error, lzma.LZMAError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +104,7 @@ def _holds_pickle(path: str) -> bool:
   try:
     with zipfile.ZipFile(path) as archive:
       return any(name.endswith('data.pkl') for name in archive.namelist())
-  except zipfile.BadZipFile:
+  except UNREADABLE:
     return False
 
 
@@ -113,7 +120,7 @@ def read(path: str) -> dict[str, np.ndarray]:
 def read_npz(path: str) -> dict[str, np.ndarray]:
   """Reads the arrays of an `.npz`, without `meta`; raises as `read` does."""
   def arrays(file):
-    return {name: np.asarray(file[name], np.float32)
+    return {name: _float32(name, file[name])
             for name in file.files if name != META}
 
   kind(path)
@@ -147,10 +154,16 @@ def _read_safetensors(path: str) -> dict[str, np.ndarray]:
   # bfloat16 becomes a type of NumPy's by ml_dtypes, which JAX brings along.
   def arrays(file):
     names = file.keys()
-    return {name: np.asarray(file.get_tensor(name), np.float32)
-            for name in names}
+    return {name: _float32(name, file.get_tensor(name)) for name in names}
 
   return _with_safetensors(path, arrays)
+
+
+def _float32(name: str, array: np.ndarray) -> np.ndarray:
+  """Weights are real numbers; refuses an array of something else."""
+  if np.issubdtype(array.dtype, np.complexfloating) or array.dtype.kind in 'SU':
+    raise ValueError(f'{name} is {array.dtype}, must be real numbers')
+  return np.asarray(array, np.float32)
 
 
 def _with_npz(path: str, use: Any) -> Any:
@@ -159,7 +172,7 @@ def _with_npz(path: str, use: Any) -> Any:
     # Opened here, since NumPy leaves a damaged file open.
     with open(path, 'rb') as raw, np.load(raw, allow_pickle=False) as file:
       return use(file)
-  except (ValueError, OSError, EOFError, zipfile.BadZipFile) as e:
+  except UNREADABLE as e:
     raise ValueError(f'init_checkpoint {path!r} is not a readable .npz of '
                      f'arrays: {e}') from e
 

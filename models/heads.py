@@ -13,6 +13,7 @@
 # limitations under the License.
 """Classification heads."""
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -20,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from models.prompts import matching
 from models.prompts.method import Rate
 
 # timm cuts its normal distribution at -2 and 2, not at two deviations: with a
@@ -61,6 +63,38 @@ class LinearHead(nn.Module):
 
   def rates(self) -> tuple[Rate, ...]:
     """All columns train in all tasks, as far as the loss sees them."""
+    return ()
+
+
+class CosineHead(nn.Module):
+  """Cosine similarity with a vector for each class, times a factor, in float32.
+
+  With the sentence embeddings of class names as vectors and CLIP's factor it is
+  CLIP's zero-shot classifier.
+
+  Attributes:
+    num_classes: C.
+    kernel_init: key of `KERNEL_INITS`.
+
+  Parameters: `kernel` [E, C] of any length, and `scale` [], the logarithm of
+  the factor.
+  """
+
+  num_classes: int
+  kernel_init: str = 'zero'
+
+  @nn.compact
+  def __call__(self, features: jax.Array) -> jax.Array:
+    """[B, E] -> logits [B, C]."""
+    x = features.astype(jnp.float32)
+    kernel = self.param('kernel', KERNEL_INITS[self.kernel_init],
+                        (x.shape[-1], self.num_classes))
+    scale = self.param('scale', nn.initializers.constant(math.log(1 / 0.07)),
+                       ())
+    return jnp.exp(scale) * matching.cosine(x, kernel.T)
+
+  def rates(self) -> tuple[Rate, ...]:
+    """As those of `LinearHead`."""
     return ()
 
 
@@ -110,12 +144,21 @@ class TaskHeads(nn.Module):
             ('head/scale|head/offset', lambda task: trains(task)[:, None]))
 
 
-def create(config: Any, num_classes: int) -> LinearHead | TaskHeads:
+HEADS = ('linear', 'cosine')
+Head = LinearHead | CosineHead | TaskHeads
+
+
+def create(config: Any, num_classes: int) -> Head:
   """The head of `config` over `num_classes`.
 
   Raises:
     ValueError: the classes do not divide into heads.
   """
+  if config.head == 'cosine':
+    if config.task_heads:
+      raise ValueError('config.task_heads has linear heads: set config.head '
+                       'to linear')
+    return CosineHead(num_classes, config.head_init)
   if not config.task_heads:
     return LinearHead(num_classes, config.norm_pre_logits, config.temperature,
                       config.head_init)

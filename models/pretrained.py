@@ -14,7 +14,8 @@
 """Pretrained files -> parameter trees.
 
 Reads the `.npz` files of the original ViT family (`ViT-B_16.npz`, ...) and
-every file that uses its names, and `.safetensors` files with timm's names.
+every file that uses its names, `.safetensors` files with timm's names, and CLIP
+under the names of OpenAI or Hugging Face, from a folder of the latter, too.
 Classifier and `pre_logits` are dropped, the position table is brought to the
 model's grid, and everything else must fit exactly.
 
@@ -30,9 +31,12 @@ from flax import traverse_util
 import numpy as np
 import scipy.ndimage
 
+from models import clip
+from models import clip_names
 from models import download
 from models import families
 from models import formats
+from models import hugging_face
 from models import mismatch
 from models import timm_names
 
@@ -79,19 +83,23 @@ def resize_positions(table: np.ndarray, num_tokens: int) -> np.ndarray:
   return np.concatenate([table[:, :1], grid.reshape(1, new * new, -1)], axis=1)
 
 
-def canonical(arrays: Mapping[str, np.ndarray], *, num_heads: int = 0
-              ) -> dict[str, np.ndarray]:
+def canonical(arrays: Mapping[str, np.ndarray], *, num_heads: int = 0,
+              num_text_heads: int = 0) -> dict[str, np.ndarray]:
   """Drops the classifier and renames to the names of `models/vit.py`.
 
   Args:
-    arrays: under the original's names or timm's.
-    num_heads: of the model; only timm's names need it.
+    arrays: under the original's names, timm's or those of CLIP.
+    num_heads: of the model; only the original's names do not need it.
+    num_text_heads: of its text tower, if it has one.
 
   Raises:
     ValueError: weights that this ViT cannot hold.
   """
   if timm_names.is_timm(arrays):
     return timm_names.convert(arrays, num_heads=num_heads)
+  if clip_names.is_clip(arrays):
+    return clip_names.convert(
+        arrays, num_heads=num_heads, num_text_heads=num_text_heads)
   kept = {}
   for name, array in arrays.items():
     if name.startswith(_DROPPED):
@@ -120,7 +128,8 @@ def merge(arrays: Mapping[str, np.ndarray], like: Any, *, source: str) -> Any:
   wanted = traverse_util.flatten_dict(like, sep='/')
   problem = f'init_checkpoint {source!r} does not fit the model: '
   try:
-    arrays = canonical(arrays, num_heads=_num_heads(wanted))
+    arrays = canonical(arrays, num_heads=_num_heads(wanted, 'Transformer/'),
+                       num_text_heads=_num_heads(wanted, clip.TEXT))
     if _has_table(arrays) and POSITIONS in wanted:
       arrays[POSITIONS] = resize_positions(
           arrays[POSITIONS], wanted[POSITIONS].shape[1])
@@ -131,12 +140,16 @@ def merge(arrays: Mapping[str, np.ndarray], like: Any, *, source: str) -> Any:
     raise ValueError(problem + str(e)) from e
   if wrong := mismatch.lines(arrays, wanted):
     raise ValueError(problem + '; '.join(wrong))
+  if bad := [k for k in sorted(wanted) if not np.isfinite(arrays[k]).all()]:
+    raise ValueError(f'init_checkpoint {source!r} is damaged: not finite are '
+                     f'{", ".join(bad[:3])}{", ..." * (len(bad) > 3)}')
   return traverse_util.unflatten_dict({k: arrays[k] for k in wanted}, sep='/')
 
 
-def _num_heads(wanted: Mapping[str, Any]) -> int:
-  """H of a model, by its flat shapes."""
-  kernels = (x for k, x in wanted.items() if k.endswith('/query/kernel'))
+def _num_heads(wanted: Mapping[str, Any], tower: str) -> int:
+  """H of a tower of a model, by its flat shapes."""
+  kernels = (x for k, x in wanted.items()
+             if k.startswith(tower) and k.endswith('/query/kernel'))
   return next((kernel.shape[1] for kernel in kernels), 1)
 
 
@@ -152,13 +165,19 @@ def load(path: str, like: Any) -> Any:
 def local_path(config: Any) -> str:
   """Where the file of `config.init_checkpoint` lies; fetches an address.
 
+  In a folder of Hugging Face it is the file with the weights.
+
   Raises:
     FileNotFoundError, ValueError, OSError: nothing there, a download that
       failed, or another checksum than `config.init_sha256`.
   """
-  path = download.fetch(config.init_checkpoint, cache_dir=config.cache_dir,
-                        sha256=config.init_sha256)
-  if path == config.init_checkpoint and config.init_sha256:
+  path = config.init_checkpoint
+  if '://' in path:
+    return download.fetch(path, cache_dir=config.cache_dir,
+                          sha256=config.init_sha256)
+  if hugging_face.is_folder(path):
+    path = hugging_face.weights(path)
+  if config.init_sha256:
     formats.sniff(path)  # for its message about a file that is not there
     with open(path, 'rb') as file:
       found = hashlib.file_digest(file, 'sha256').hexdigest()
@@ -208,6 +227,8 @@ def from_config(config: Any, like: Any) -> Any:
   """
   if config.init_checkpoint == RANDOM:
     return None
+  if hugging_face.is_folder(config.init_checkpoint):
+    hugging_face.check(config.init_checkpoint, config.model_name)
   path, model_name = local_path(config), config.model_name
   found = families.find(path, model_name=model_name,
                         address=config.init_checkpoint)

@@ -29,8 +29,9 @@ Reference: Dosovitskiy et al., 2021 (arXiv:2010.11929); parameter names and
 shapes are those of the `ViT-B_16.npz` family, so its files load unchanged.
 """
 
+from collections.abc import Mapping
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -61,8 +62,7 @@ class VisionTransformer(nn.Module):
   Attributes:
     patch_size, width, depth, num_heads, mlp_dim: geometry.
     image_size: side of the square input, pixels; fixes the position table.
-    exact_gelu: error-function GELU (timm, DeiT) instead of the tanh form
-      (original family).
+    traits: of the family.
     dropout_rate: in training, as the published variant has it.
     dtype: of the computation; parameters stay float32.
     num_positions: prompt tokens that have positions, see the module's text.
@@ -74,17 +74,17 @@ class VisionTransformer(nn.Module):
   num_heads: int
   mlp_dim: int
   image_size: int
-  exact_gelu: bool = False
+  traits: layers.Traits = layers.Traits()
   dropout_rate: float = 0.0
   dtype: Any = jnp.float32
   num_positions: int = 0
 
   def setup(self):
     self.embedding = layers.PatchEmbedding(
-        self.patch_size, self.width, self.dtype)
+        self.patch_size, self.width, self.dtype, self.traits.patch_bias)
     self.cls = self.param('cls', nn.initializers.zeros, (1, 1, self.width))
     self.encoder = encoder.Encoder(
-        self.depth, self.num_heads, self.mlp_dim, self.exact_gelu,
+        self.depth, self.num_heads, self.mlp_dim, self.traits,
         self.dropout_rate, self.dtype, self.num_positions, name='Transformer')
 
   def embed(self, images: Array) -> Array:
@@ -110,23 +110,41 @@ class VisionTransformer(nn.Module):
     x = jnp.concatenate([cls, patches], axis=1)
     return self.encoder(x, prompt_at, carry, read, train=train)
 
+  def project(self, tokens: Array) -> Array:
+    """Output tokens [..., D] -> [..., E], what a head sees: here the same.
+
+    A backbone with a second tower brings them to the space of both.
+    """
+    return tokens
+
   def __call__(self, images: Array, **kwargs) -> Features:
     return self.encode(self.embed(images), **kwargs)
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-  """Geometry and family traits of a published backbone."""
+  """Geometry and family traits of a published backbone.
 
+  Attributes:
+    module: class that takes them.
+  """
+
+  module: ClassVar[type[VisionTransformer]] = VisionTransformer
   patch_size: int
   width: int
   depth: int
   num_heads: int
   mlp_dim: int
-  exact_gelu: bool = False
+  traits: layers.Traits = layers.Traits()
   dropout_rate: float = 0.0
 
+  @property
+  def exact_gelu(self) -> bool:
+    """Whether it has the error-function GELU."""
+    return self.traits.gelu == 'exact'
 
+
+_EXACT = layers.Traits(gelu='exact')
 VARIANTS = {
     'ViT-Ti_16': Variant(16, 192, 12, 3, 768),
     'ViT-S_16': Variant(16, 384, 12, 6, 1536),
@@ -135,31 +153,33 @@ VARIANTS = {
     'ViT-L_16': Variant(16, 1024, 24, 16, 4096, dropout_rate=0.1),
     'ViT-L_32': Variant(32, 1024, 24, 16, 4096),
     'ViT-H_14': Variant(14, 1280, 32, 16, 5120, dropout_rate=0.1),
-    'DeiT-Ti_16': Variant(16, 192, 12, 3, 768, exact_gelu=True),
-    'DeiT-S_16': Variant(16, 384, 12, 6, 1536, exact_gelu=True),
-    'DeiT-B_16': Variant(16, 768, 12, 12, 3072, exact_gelu=True),
+    'DeiT-Ti_16': Variant(16, 192, 12, 3, 768, _EXACT),
+    'DeiT-S_16': Variant(16, 384, 12, 6, 1536, _EXACT),
+    'DeiT-B_16': Variant(16, 768, 12, 12, 3072, _EXACT),
     'ViT-digits': Variant(4, 128, 4, 4, 512),
     'testing': Variant(4, 16, 3, 2, 32),
 }
 
 
-def create(name: str, *, image_size: int, dtype: Any = jnp.float32
-           ) -> VisionTransformer:
+def create(name: str, *, image_size: int, dtype: Any = jnp.float32,
+           variants: Mapping[str, Variant] = VARIANTS) -> VisionTransformer:
   """Builds the named variant.
 
   Args:
-    name: key of `VARIANTS`.
+    name: key of `variants`; `models/backbones.py` knows those of all files.
     image_size: side of the input, pixels.
     dtype: of the computation.
+    variants: where the name is looked up.
 
   Raises:
     ValueError: unknown name, or an image smaller than one patch.
   """
-  if name not in VARIANTS:
-    raise ValueError(f'model_name {name!r} is unknown, have {sorted(VARIANTS)}')
-  variant = VARIANTS[name]
+  if name not in variants:
+    raise ValueError(f'model_name {name!r} is unknown, have {sorted(variants)}')
+  variant = variants[name]
   if image_size < variant.patch_size:
     raise ValueError(f'input_size {image_size} is smaller than one patch '
                      f'({variant.patch_size}) of {name}')
-  return VisionTransformer(
-      **dataclasses.asdict(variant), image_size=image_size, dtype=dtype)
+  fields = {f.name: getattr(variant, f.name)
+            for f in dataclasses.fields(variant)}
+  return variant.module(**fields, image_size=image_size, dtype=dtype)

@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 
 from models import prompts
+from models.prompts import base
 from tests import fakes
 from train_lib import optimizer as optimizer_lib
 from train_lib import parallel
@@ -39,6 +40,9 @@ METHODS = {name: {'method': name, 'vit_classifier': 'token'}
            for name in prompts.available()}
 METHODS |= {'pgt': fakes.PGT, 'convprompt': fakes.CONVPROMPT}
 METHODS['dualprompt, masked pool handed on'] = fakes.DUALPROMPT
+METHODS['zero_shot'] = {
+    'method': 'zero_shot', 'model_name': 'CLIP-testing', 'head': 'cosine',
+    'use_e_prompt': False, 'vit_classifier': 'query'}
 METHODS['l2p, mean keys in two layers'] = {
     'method': 'l2p', 'vit_classifier': 'token+prompt',
     'e_prompt_layer_idx': (0, 2), 'prompt_pool_param.prompt_key': False,
@@ -188,9 +192,13 @@ def test_every_recipe_builds_and_trains_prompts_and_what_it_thaws(name):
                  * config.continual.num_classes_per_task)
   program = program_lib.create(config, num_classes)
   frozen, trainable = program.split(program.shapes)
-  assert trainable['head/kernel'].shape[1] == num_classes
-  assert any(path.startswith('prompt/') for path in trainable)
-  assert all(path.startswith('backbone/') for path in frozen)
+  assert (frozen | trainable)['head/kernel'].shape[1] == num_classes
+  if program.method.phases is base.no_phases:
+    assert not trainable
+  else:
+    assert 'head/kernel' in trainable
+    assert any(path.startswith('prompt/') for path in trainable)
+    assert all(path.startswith('backbone/') for path in frozen)
   assert frozen.keys() | trainable.keys() == program.shapes.keys()
   # Held twice only where it trains: the query needs it as it was.
   both = frozen.keys() & trainable.keys()

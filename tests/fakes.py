@@ -26,8 +26,8 @@ import ml_collections
 import numpy as np
 
 from configs import base
+from models import backbones
 from models import classifier
-from models import vit
 from train_lib import optimizer as optimizer_lib
 from train_lib import startup
 from train_lib import state as state_lib
@@ -68,8 +68,13 @@ def backbone_arrays(*, variant: str = VARIANT, image_size: int = IMAGE_SIZE,
 
   Scaled so that images matter at the output: a fresh ViT almost ignores them.
   """
-  model = vit.create(variant, image_size=image_size)
-  images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), np.float32)
+  return arrays_of(backbones.create(variant, image_size=image_size), seed=seed)
+
+
+def arrays_of(model: Any, *, seed: int = 0) -> dict[str, np.ndarray]:
+  """The same for a backbone that is no named variant."""
+  size = model.image_size
+  images = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
   shapes = state_lib.flatten(jax.eval_shape(
       model.init, jax.random.key(0), images)['params'])
   rng = np.random.default_rng(seed)
@@ -157,8 +162,9 @@ def changed(expanded: Any, **changes) -> ml_collections.FrozenConfigDict:
 
 def tiny_model(expanded: Any) -> tuple[classifier.PromptedClassifier, Any]:
   """Model and method of a config, for `NUM_CLASSES` classes."""
-  backbone = vit.create(expanded.model_name, image_size=expanded.input_size,
-                        dtype=jnp.dtype(expanded.dtype))
+  backbone = backbones.create(
+      expanded.model_name, image_size=expanded.input_size,
+      dtype=jnp.dtype(expanded.dtype))
   return classifier.build(expanded, NUM_CLASSES, backbone)
 
 

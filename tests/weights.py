@@ -13,9 +13,12 @@
 # limitations under the License.
 """Weights as other code bases write them."""
 
+import json
+import pathlib
 import re
 
 import numpy as np
+import safetensors.numpy
 
 from models import pretrained
 
@@ -58,3 +61,78 @@ def to_timm(arrays):
         'mlp.fc2.weight': ours('MlpBlock_0/Dense_1/kernel').T,
         'mlp.fc2.bias': ours('MlpBlock_0/Dense_1/bias')}.items()}
   return {name: np.ascontiguousarray(array) for name, array in out.items()}
+
+
+def to_openai(arrays):
+  """Arrays under the names of `models/clip.py` -> those of openai/CLIP.
+
+  Written on its own, as the inverse of `models/clip_names.py`.
+  """
+  out = {
+      'visual.conv1.weight': np.einsum(
+          'hwcd->dchw', arrays['embedding/kernel']),
+      'visual.class_embedding': arrays['cls'][0, 0],
+      'visual.positional_embedding': arrays[pretrained.POSITIONS][0],
+      'visual.proj': arrays['joint_embedding/kernel'],
+      'token_embedding.weight': arrays['text/token_embedding/embedding'],
+      'positional_embedding': arrays['text/pos_embedding'][0],
+      'text_projection': arrays['text/joint_embedding/kernel'],
+      'logit_scale': arrays['embedding_scale'],
+      **_norm(arrays, 'Transformer/encoder_pre_norm', 'visual.ln_pre'),
+      **_norm(arrays, 'Transformer/encoder_norm', 'visual.ln_post'),
+      **_norm(arrays, 'text/encoder_norm', 'ln_final')}
+  for block in set(re.findall(r'\w+/encoderblock_\d+', '\n'.join(arrays))):
+    tower, number = block.split('/encoderblock_')
+    stem = {'Transformer': 'visual.transformer.resblocks.',
+            'text': 'transformer.resblocks.'}[tower] + number
+    attention = f'{block}/MultiHeadDotProductAttention_0'
+    width = arrays[f'{block}/LayerNorm_0/scale'].size
+    parts = ('query', 'key', 'value')
+    out |= {
+        **_norm(arrays, f'{block}/LayerNorm_0', f'{stem}.ln_1'),
+        **_norm(arrays, f'{block}/LayerNorm_1', f'{stem}.ln_2'),
+        f'{stem}.attn.in_proj_weight': np.concatenate([
+            arrays[f'{attention}/{part}/kernel'].reshape(width, width).T
+            for part in parts]),
+        f'{stem}.attn.in_proj_bias': np.concatenate([
+            arrays[f'{attention}/{part}/bias'].reshape(width)
+            for part in parts]),
+        f'{stem}.attn.out_proj.weight': arrays[
+            f'{attention}/out/kernel'].reshape(width, width).T,
+        f'{stem}.attn.out_proj.bias': arrays[f'{attention}/out/bias']}
+    for ours, theirs in ('Dense_0', 'c_fc'), ('Dense_1', 'c_proj'):
+      dense = f'{block}/MlpBlock_0/{ours}'
+      out[f'{stem}.mlp.{theirs}.weight'] = arrays[f'{dense}/kernel'].T
+      out[f'{stem}.mlp.{theirs}.bias'] = arrays[f'{dense}/bias']
+  return {name: np.asarray(array, order='C') for name, array in out.items()}
+
+
+def _norm(arrays, ours, theirs):
+  return {f'{theirs}.weight': arrays[f'{ours}/scale'],
+          f'{theirs}.bias': arrays[f'{ours}/bias']}
+
+
+def write_hugging_face(folder, arrays, variant, **changes):
+  """A folder with arrays of `models/clip.py` and the config of a variant.
+
+  Args:
+    folder: made.
+    arrays: written under openai/CLIP's names.
+    variant: of `clip.VARIANTS`.
+    **changes: entries of `vision_config` that replace those of the variant.
+  """
+  text, folder = variant.text_shape, pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  sizes = lambda tower: {
+      'hidden_size': tower.width, 'num_hidden_layers': tower.depth,
+      'num_attention_heads': tower.num_heads,
+      'intermediate_size': tower.mlp_dim}
+  (folder / 'config.json').write_text(json.dumps({
+      'model_type': 'clip', 'projection_dim': variant.joint_width,
+      'vision_config': {**sizes(variant), 'patch_size': variant.patch_size,
+                        **changes},
+      'text_config': {**sizes(text), 'vocab_size': text.vocabulary,
+                      'eos_token_id': 2}}))
+  safetensors.numpy.save_file(
+      to_openai(arrays), folder / 'model.safetensors')
+  return str(folder)

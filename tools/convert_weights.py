@@ -15,15 +15,18 @@
 
   python -m tools.convert_weights dino_vitbase16_pretrain.pth dino_b16.npz
   python -m tools.convert_weights checkpoint_teacher.pth ibot.npz --family ibot
+  python -m tools.convert_weights ViT-B-16.pt clip_b16.npz
   python -m tools.convert_weights ./cifar100_l2p backbone.npz
 
-The first argument is a `.pth` of timm, DeiT, DINO, iBOT or MoCo-v3, a
-`.safetensors` file, or the workdir of a run whose backbone trained.  The output
-holds the backbone under the names of `models/vit.py` and says which family it
-is, so that GELU and input range need no guessing.
+The first argument is a `.pth` of timm, DeiT, DINO, iBOT or MoCo-v3, a `.pt` of
+CLIP, a `.safetensors` file, or the workdir of a run whose backbone trained.
+The output holds the backbone under the names of `models/vit.py` and says which
+family it is, so that GELU and input range need no guessing.
 
-Only `.pth` files need torch, on this machine and once; they are read with
-`weights_only=True`, so nothing in them is executed.
+Only `.pth` and `.pt` files need torch, on this machine and once; they are read
+with `weights_only=True`, so nothing in them is executed.  OpenAI's CLIP files
+are TorchScript, which that cannot read: `torch.jit.load` does, so compare the
+checksum of such a file with the one in its published address first.
 """
 
 import argparse
@@ -32,9 +35,11 @@ import pathlib
 import pickle
 import sys
 from typing import Any
+import zipfile
 
 import numpy as np
 
+from models import clip_names
 from models import families
 from models import formats
 from models import pretrained
@@ -44,7 +49,7 @@ from tools import torch_layouts
 
 
 def read_torch(path: str) -> Any:
-  """What `torch.save` wrote, tensors as float32 arrays.
+  """What `torch.save` or TorchScript wrote, tensors as float32 arrays.
 
   Raises:
     ValueError: torch is not installed, or the file is not plain data.
@@ -57,6 +62,9 @@ def read_torch(path: str) -> Any:
         'where this runs (`pip install torch`, a CPU is enough) or convert the '
         'file on another machine') from e
   try:
+    if _is_script(path):
+      module = torch.jit.load(path, map_location='cpu')
+      return _as_arrays(dict(module.state_dict()), torch.Tensor)
     # iBOT stores its command line beside the weights: plain data as well.
     with torch.serialization.safe_globals([argparse.Namespace]):
       content = torch.load(path, map_location='cpu', weights_only=True)
@@ -68,6 +76,14 @@ def read_torch(path: str) -> Any:
     raise ValueError(f'{path!r} cannot be read as plain weights: '
                      f'{str(e).splitlines()[0]}') from e
   return _as_arrays(content, torch.Tensor)
+
+
+def _is_script(path: str) -> bool:
+  """Whether a file is an archive of TorchScript."""
+  if not zipfile.is_zipfile(path):
+    return False
+  with zipfile.ZipFile(path) as archive:
+    return any(name.endswith('/constants.pkl') for name in archive.namelist())
 
 
 def _as_arrays(content: Any, tensor: type) -> Any:
@@ -94,8 +110,11 @@ def convert(content: Any, *, family: str, network: str, num_heads: int,
     Arrays, family, names that were left out.
 
   Raises:
-    ValueError: it is not a plain ViT, or its family is not told.
+    ValueError: it is neither a plain ViT nor CLIP, or its family is not told.
   """
+  state, _ = torch_layouts.arrays_in(content, network)
+  if clip_names.is_clip(state):
+    return clip_names.convert_published(state), 'clip', ()
   found = torch_layouts.unpack(content, network=network)
   family = family or found.family or families.by_name(source)
   if not family:
@@ -133,7 +152,8 @@ def main(argv: list[str] | None = None) -> int:
   parser = argparse.ArgumentParser(
       prog='python -m tools.convert_weights',
       description=__doc__.partition('\n')[0])
-  parser.add_argument('input', help='.pth, .safetensors or workdir of a run')
+  parser.add_argument('input',
+                      help='.pth, .pt, .safetensors or workdir of a run')
   parser.add_argument('output', help='path of the .npz')
   parser.add_argument('--family', default='', help='if the file does not tell',
                       choices=sorted(families.FAMILIES))

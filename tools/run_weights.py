@@ -26,9 +26,9 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
+from models import backbones
 from models import families
 from models import pretrained
-from models import vit
 from train_lib import state as state_lib
 from train_lib.place import Place
 
@@ -59,7 +59,7 @@ def read(workdir: str) -> tuple[dict[str, np.ndarray], dict[str, Any], str]:
                      f'those of init_checkpoint {config.init_checkpoint!r}')
   arrays = _complete(trained, config)
   meta = {'family': f'{families.of_model(config.model_name).name}, trained',
-          'exact_gelu': vit.VARIANTS[config.model_name].exact_gelu,
+          'exact_gelu': backbones.VARIANTS[config.model_name].exact_gelu,
           'input_range': _input_range(config), 'source': folder.name,
           'model_name': config.model_name, 'task': place.task}
   return arrays, meta, (f'{place}; {len(trained)} of {len(arrays)} arrays '
@@ -84,7 +84,7 @@ def _newest_state(folder: pathlib.Path) -> tuple[Place, dict[str, np.ndarray]]:
 def _complete(trained: dict[str, np.ndarray], config: Any
               ) -> dict[str, np.ndarray]:
   """Adds the leaves that stayed frozen, from the run's own start."""
-  model = vit.create(config.model_name, image_size=config.input_size)
+  model = backbones.create(config.model_name, image_size=config.input_size)
   size = (1, config.input_size, config.input_size, 3)
   like = jax.eval_shape(model.init, jax.random.key(0),
                         jax.ShapeDtypeStruct(size, np.float32))['params']

@@ -71,7 +71,7 @@ def unpack(content: Any, *, network: str = 'teacher') -> Found:
   Raises:
     ValueError: no ViT in it, an incomplete one, or one that is not plain.
   """
-  state, container = _state(content, network)
+  state, container = arrays_in(content, network)
   prefix = _prefix(state)
   inside = {name.removeprefix(prefix): array for name, array in state.items()
             if name.startswith(prefix)}
@@ -91,8 +91,12 @@ def unpack(content: Any, *, network: str = 'teacher') -> Found:
                _family(content, container, prefix), tuple(sorted(left_out)))
 
 
-def _state(content: Any, network: str) -> tuple[dict[str, Any], str]:
-  """The dictionary of arrays and the key it lay under ('' for none)."""
+def arrays_in(content: Any, network: str) -> tuple[dict[str, Any], str]:
+  """The dictionary of arrays and the key it lay under ('' for none).
+
+  Raises:
+    ValueError: there are none.
+  """
   if not isinstance(content, Mapping):
     raise ValueError(f'holds a {type(content).__name__}, not a dictionary')
   names = [name for name in _CONTAINERS

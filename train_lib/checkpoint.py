@@ -144,15 +144,9 @@ class Checkpointer:
     if wrong := differences(run['state'], _describe(_flatten(like_state))):
       raise ValueError(
           f'checkpoint {self._directory / str(number)} holds another state '
-          'than this program makes (stored -> now): ' + '; '.join(wrong))
-    blank = {part: {path: np.zeros(shape, dtype)
-                    for path, (dtype, shape) in run[part].items()}
-             for part in ('state', 'results')}
-    restored = self._manager.restore(number, args=ocp.args.Composite(
-        **{part: ocp.args.StandardRestore(_stored(arrays))
-           for part, arrays in blank.items()}))
-    state, arrays = (blank[part] | restored[part] for part in blank)
-    del arrays['_']
+          'than this program makes (stored -> now): ' + '; '.join(wrong)
+          + '; choose another workdir')
+    state, arrays = self._arrays(number, run)
     state = jax.tree.unflatten(
         jax.tree.structure(like_state),
         [state[path] for path in _flatten(like_state)])
@@ -160,8 +154,37 @@ class Checkpointer:
 
   def _run(self, number: int) -> dict[str, Any]:
     """What a checkpoint says of itself."""
-    return self._manager.restore(
-        number, args=ocp.args.Composite(run=ocp.args.JsonRestore()))['run']
+    with self._damage_told(number):
+      run = self._manager.restore(
+          number, args=ocp.args.Composite(run=ocp.args.JsonRestore()))['run']
+      return {'state': run['state'], 'results': run['results'],
+              'place': Place(**run['place']).plain()}
+
+  def _arrays(self, number: int, run: Mapping[str, Any]
+              ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The leaves of the state and the other arrays of a checkpoint."""
+    with self._damage_told(number):
+      blank = {part: {path: np.zeros(shape, dtype)
+                      for path, (dtype, shape) in run[part].items()}
+               for part in ('state', 'results')}
+      restored = self._manager.restore(number, args=ocp.args.Composite(
+          **{part: ocp.args.StandardRestore(_stored(arrays))
+             for part, arrays in blank.items()}))
+      state, arrays = (blank[part] | restored[part] for part in blank)
+    del arrays['_']
+    return state, arrays
+
+  @contextlib.contextmanager
+  def _damage_told(self, number: int) -> Iterator[None]:
+    """Turns whatever reading a damaged checkpoint raises into one line."""
+    try:
+      yield
+    except Exception as error:  # pylint: disable=broad-except
+      folder = self._directory / str(number)
+      raise ValueError(
+          f'checkpoint {folder} is damaged or of another version '
+          f'({type(error).__name__}); delete it to go on from the one before, '
+          'or choose another workdir') from error
 
   @contextlib.contextmanager
   def _told(self) -> Iterator[None]:

@@ -19,6 +19,10 @@ r"""One table of many runs: mean and sample standard deviation over seeds.
 Runs that differ in nothing but the seed share a row.  Runs whose protocols
 differ (see fingerprint.py) are refused, since their numbers must not share a
 column; `--mix` prints them with a column that tells the protocols apart.
+
+`--paired` adds what each row has more than the first one: runs of equal seed
+start alike and see the same images, so their differences vary less than they
+do.  `--metrics task_inc:last_acc,...` asks for scores with the task known.
 """
 
 import argparse
@@ -41,40 +45,76 @@ def statistics(runs: Sequence[compare_runs.Run], metric: str
   Raises:
     ValueError: a metric that no run has.
   """
-  missing = [run for run in runs if metric not in run.metrics]
-  if missing:
-    ids = [name for name in missing[0].metrics if '@' not in name]
-    raise ValueError(f'{missing[0].folder} has no metric {metric!r}, have '
-                     f'{", ".join(ids)} and avg_acc@T, micro_acc@T after task '
-                     'T (from 0)')
-  values = np.array([run.metrics[metric] for run in runs], np.float64)
-  return (float(values.mean()),
-          float(values.std(ddof=1)) if len(values) > 1 else np.nan)
+  return _mean_and_deviation(_values(runs, metric))
+
+
+def difference(name: str, runs: Sequence[compare_runs.Run],
+               first: Sequence[compare_runs.Run], columns: Sequence[str]
+               ) -> compare_files.Row:
+  """A row of `runs - first`, seed by seed, over the seeds that both have.
+
+  Raises:
+    ValueError: there are none.
+  """
+  ours, theirs = ({run.seed: run for run in group} for group in (runs, first))
+  seeds = [seed for seed in ours if seed in theirs]
+  if not seeds:
+    raise ValueError(f'no pairs for {name}: their seeds are '
+                     f'{", ".join(map(str, ours))} and '
+                     f'{", ".join(map(str, theirs))}')
+  pairs = [[group[seed] for seed in seeds] for group in (ours, theirs)]
+  return compare_files.Row(name, seeds, '', [
+      _mean_and_deviation(_values(pairs[0], c) - _values(pairs[1], c))
+      for c in columns], is_difference=True)
 
 
 def build(runs: Sequence[compare_runs.Run], *, columns: Sequence[str] = (),
-          mix: bool = False) -> compare_files.Table:
+          mix: bool = False, paired: bool = False) -> compare_files.Table:
   """The table of finished runs.
 
   Args:
     runs: from `compare_runs.read`.
     columns: metric ids; (): those that the runs ask for.
     mix: whether protocols may differ.
+    paired: whether differences from the first row follow.
 
   Raises:
-    ValueError: see `compare_runs` and `statistics`.
+    ValueError: see `compare_runs`, `statistics` and `difference`.
   """
   compare_runs.settle_orders(runs)
   if not mix:
     compare_runs.check_protocols(runs)
   columns = columns or tuple(dict.fromkeys(
       name for run in runs for name in run.headline))
+  groups = compare_runs.group(runs)
   rows = [compare_files.Row(
       name, [run.seed for run in members],
       fingerprint.digest(members[0].protocol) if mix else '',
       [statistics(members, column) for column in columns])
-          for name, members in compare_runs.group(runs).items()]
+          for name, members in groups.items()]
+  if paired:
+    first, *others = groups
+    if not others:
+      raise ValueError('--paired needs runs that differ in more than the seed')
+    rows += [difference(f'{other} - {first}', groups[other], groups[first],
+                        columns) for other in others]
   return compare_files.Table(tuple(columns), rows, mix)
+
+
+def _values(runs: Sequence[compare_runs.Run], metric: str) -> np.ndarray:
+  missing = [run for run in runs if metric not in run.metrics]
+  if missing:
+    ids = [name for name in missing[0].metrics
+           if '@' not in name and ':' not in name]
+    raise ValueError(f'{missing[0].folder} has no metric {metric!r}, have '
+                     f'{", ".join(ids)} and avg_acc@T, micro_acc@T after task '
+                     'T (from 0), and task_inc:ID of most with the task known')
+  return np.array([run.metrics[metric] for run in runs], np.float64)
+
+
+def _mean_and_deviation(values: np.ndarray) -> tuple[float, float]:
+  return (float(values.mean()),
+          float(values.std(ddof=1)) if len(values) > 1 else np.nan)
 
 
 def run(arguments: argparse.Namespace) -> str:
@@ -87,16 +127,18 @@ def run(arguments: argparse.Namespace) -> str:
   if not finished:
     raise ValueError('none of the runs is finished: '
                      + ', '.join(arguments.folders))
-  table = build(finished, mix=arguments.mix, columns=tuple(
-      name for name in arguments.metrics.split(',') if name))
+  table = build(
+      finished, mix=arguments.mix, paired=arguments.paired, columns=tuple(
+          name for name in arguments.metrics.split(',') if name))
   for path, text in ((arguments.csv, table.csv),
                      (arguments.markdown, table.markdown),
                      (arguments.latex, table.latex)):
     if path:
       report.write_atomic(path, text())
   header, rows = table.cells()
-  return '\n'.join([*left_out, tables.format_table(header, rows), '',
-                    *_footnotes(finished)])
+  told = _footnotes(finished) + arguments.paired * [
+      'A - B: mean ± deviation of the differences of runs with equal seeds.']
+  return '\n'.join([*left_out, tables.format_table(header, rows), '', *told])
 
 
 def _footnotes(runs: Sequence[compare_runs.Run]) -> list[str]:
@@ -126,6 +168,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                       help='columns; default: headline_metrics of the runs')
   parser.add_argument('--selection', default='',
                       help='batch, per_sample, ...; default: the headline')
+  parser.add_argument('--paired', action='store_true',
+                      help='add differences from the first row, by seed')
   parser.add_argument('--mix', action='store_true',
                       help='allow different protocols in one column')
   for kind in ('csv', 'markdown', 'latex'):

@@ -37,12 +37,14 @@ class Row:
     seeds: ascending.
     protocol: digest, shown when protocols are mixed.
     values: (mean, sample standard deviation) of each column, as shares.
+    is_difference: whether they are differences and show their signs.
   """
 
   name: str
   seeds: Sequence[int]
   protocol: str
   values: Sequence[tuple[float, float]]
+  is_difference: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +64,9 @@ class Table:
   def cells(self) -> tuple[list[str], list[list[str]]]:
     """(header, rows) as text."""
     header = ['run', *self.columns, 'runs', 'seeds']
-    rows = [[row.name, *(mean_and_deviation(*value) for value in row.values),
+    rows = [[row.name,
+             *('+' * (row.is_difference and value[0] > 0)
+               + mean_and_deviation(*value) for value in row.values),
              str(len(row.seeds)), ', '.join(map(str, row.seeds))]
             for row in self.rows]
     if self.mixed:

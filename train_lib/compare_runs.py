@@ -38,7 +38,8 @@ class Run:
     seed: of the run.
     config: what matters of it, flat.
     protocol: settings behind `metrics`.
-    metrics: by id, as shares; None where they do not apply.
+    metrics: by id, as shares; None where they do not apply; `task_inc:ID`
+      is that with the task known and prompts chosen alike.
     headline: ids that the run asks for.
     num_tasks, finished: how far it is.
   """
@@ -80,9 +81,17 @@ def read(folder: str, selection: str = '') -> Run:
   config['global_batch_size'] = loaded['global_batch_size']
   return Run(folder, loaded['seed'], config,
              fingerprint.for_selection(protocol, name),
-             known[name]['metrics'] if known else {},
+             _metrics(known, name) if known else {},
              tuple(loaded['config']['headline_metrics']),
              len(loaded['tasks']), loaded['finished'])
+
+
+def _metrics(known: Mapping[str, Any], name: str) -> dict[str, float | None]:
+  """Those of selection `name`, and of its twin with the task known."""
+  twin = name.removesuffix(report.TASK_INCREMENTAL) + report.TASK_INCREMENTAL
+  return known[name]['metrics'] | {
+      f'task_inc:{key}': value
+      for key, value in known.get(twin, {}).get('metrics', {}).items()}
 
 
 def settle_orders(runs: Sequence[Run]) -> None:

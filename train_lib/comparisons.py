@@ -73,7 +73,7 @@ def control(name: str, program: program_lib.Program, stream: Any, workdir: str
   folder.mkdir(parents=True, exist_ok=True)
   config = startup.expand(
       controls.override(program.config, name, stream.num_classes))
-  other = program_lib.create(config, stream.num_classes)
+  other = program_lib.create(config, stream.num_classes, stream.class_names)
   if name in controls.RESCORED:
     return rescore(other, stream, workdir, str(folder))
   if name in controls.JOINT:

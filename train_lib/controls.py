@@ -30,9 +30,11 @@ _PLAIN = {
     'comparisons': (), 'regularizer': '', 'replay.capacity': 0,
     'replay.batch_size': 0, 'replay.review_epochs': 0,
     'replay.dark_weight': 0.0, 'prompt_choice': 'key'}
-_HEAD = {**_PLAIN, 'method': 'none', 'vit_classifier': 'token',
-         'eval_selection': 'config', 'learning_rate_multipliers': (),
-         'later_rate_multipliers': (), 'thaw': (), 'task_heads': False}
+_HEAD = {**_PLAIN, 'method': 'none', 'pgp.enabled': False,
+         'vit_classifier': 'token', 'eval_selection': 'config',
+         'learning_rate_multipliers': (), 'later_rate_multipliers': (),
+         'thaw': (), 'freeze_part': ('encoder', 'embedding', 'cls'),
+         'head': 'linear', 'task_heads': False}
 # Published fine-tuning baselines of this family use SGD or Adam at small rates;
 # this is the usual rate for fine-tuning a ViT with SGD.
 _WHOLE = {**_HEAD, 'freeze_part': (), 'optim': 'sgd', 'learning_rate': 0.05,

@@ -27,6 +27,7 @@ import numpy as np
 
 from train_lib import cadence
 from train_lib import checkpoint
+from train_lib import hosts
 from train_lib import interrupt as interrupt_lib
 from train_lib import parallel
 from train_lib import run_log
@@ -34,6 +35,8 @@ from train_lib.place import DONE
 from train_lib.place import Place
 from train_lib.place import TRAINED
 from train_lib.place import TRAINING
+
+_MOST_ROWS = 128  # that a message lists
 
 
 class Keeper:
@@ -74,7 +77,7 @@ class Keeper:
     """Writes training metrics; stops a run whose loss is no longer a number."""
     values = self._log.flush_train(self.step, task=self.place.task)
     if not np.isfinite(values['loss']):
-      self._complain(f'loss is {values["loss"]} at step {self._log.bad_step}')
+      self._complain(f'loss is {values["loss"]}', self._log.bad_step)
 
   def step_done(self, state: Any) -> None:
     """Saves if it is due; state replicated, as in all that follow.
@@ -104,11 +107,11 @@ class Keeper:
     """What `Results.record` keeps of the speed of a task's training."""
     images = self.place.steps * self._stream.global_batch_size
     return {'seconds': self.place.seconds,
-            'images_per_second': images / self.place.seconds}
+            'images_per_second': images / max(self.place.seconds, 1e-9)}
 
   def stop_if_asked(self, state: Any) -> None:
     """Saves and raises `Stopped` after a signal."""
-    if self._interrupt.requested:
+    if self._interrupt.asked():
       self.save(state)
       self._checkpoints.wait()
       self._interrupt.check(f' {self.place}')
@@ -118,17 +121,19 @@ class Keeper:
 
     Raises:
       FloatingPointError: the state is not worth it.
+      ValueError: hosts do not have the same.
       OSError: this save, or the one before, failed.
     """
     if _key(self.place) == self._saved:
       return
     log = self._log.arrays(self.step)
     if self._log.bad_step is not None:
-      self._complain(f'loss is not finite at step {self._log.bad_step}')
+      self._complain('loss is not finite', self._log.bad_step)
     state = parallel.unreplicate(state)
     for path, leaf in state.params.items():
       if not np.all(np.isfinite(np.asarray(leaf, np.float32))):
-        self._complain(f'parameter {path} is not finite at step {self.step}')
+        self._complain(f'parameter {path} is not finite', self.step)
+    hosts.check_agreement(f'state at step {self.step}', state)
     if self.place.stage == TRAINING:
       self.place = dataclasses.replace(
           self.place, seconds=time.time() - self._started)
@@ -140,13 +145,40 @@ class Keeper:
         **self._results.arrays(), **self._stream.arrays(), **log})
     self._saved = _key(self.place)
 
-  def _complain(self, what: str) -> None:
+  def _complain(self, what: str, step: int) -> None:
+    """Gives up after a step of the task at work, counted over the run."""
     self._checkpoints.wait()
     last = self._checkpoints.latest
+    number = step - (self.step - self.place.steps)  # of the task, from 1
     raise FloatingPointError(
-        f'{what}, task {self.place.task}; the last good checkpoint is '
-        f'{"none" if last is None else f"that {last}"}; lower '
-        'config.learning_rate, or find the operation with --debug_nans')
+        f'{what} at step {step}, task {self.place.task}, '
+        f'{batch_name(self._stream, self.place.task, number)}; the last good '
+        f'checkpoint is {"none" if last is None else f"that {last}"}; the same '
+        'command with --debug_nans goes on there and names the operation, '
+        'another workdir may have a lower config.learning_rate')
+
+
+def batch_name(stream: Any, task_index: int, number: int) -> str:
+  """What a step was made of, for people.
+
+  Args:
+    stream: of the run.
+    task_index: of the step's task.
+    number: of the step within the task, from 1.
+
+  Returns:
+    Epoch, batch in the epoch and rows of the training split.
+  """
+  task, size = stream.tasks[task_index], stream.global_batch_size
+  schedule = stream.schedule(task)
+  if number > schedule.num_steps:
+    return 'in the review of the replay store'
+  epoch, batch = divmod(number - 1, schedule.steps_per_epoch)
+  rows = stream.train_rows(task)[(number - 1) * size:number * size].tolist()
+  more = f' and {len(rows) - _MOST_ROWS} more' * (len(rows) > _MOST_ROWS)
+  return (f'epoch {epoch + 1}, batch {batch + 1} of '
+          f'{schedule.steps_per_epoch}, training images '
+          f'{", ".join(map(str, rows[:_MOST_ROWS]))}{more}')
 
 
 def _key(place: Place) -> tuple[int, int, str]:

@@ -99,6 +99,28 @@ def share_inside(rows: Sequence[Array], basis: Array) -> Array:
   return jnp.where(total > 0, inside / jnp.where(total > 0, total, 1.0), 0.0)
 
 
+def scalars(state: Any) -> dict[str, float]:
+  """What a task's projection did, for the log.
+
+  `pgp_rank_NAME`: columns that projected; `pgp_removed_NAME`: share of gradient
+  energy they took, mean over steps; `pgp_angle_NAME`: degrees between the
+  optimizer's step and the protected space (root mean square of the cosine over
+  steps), 90 if it keeps clear of it.  State on the host.
+  """
+  found = {}
+  for name, basis in state.memory[MEMORY].items():
+    rank = np.count_nonzero(np.any(np.asarray(basis['active']) != 0, axis=0))
+    found[f'pgp_rank_{name}'] = float(rank)
+  for name, share in mean_shares(
+      Removed, state.opt_state).items():
+    found[f'pgp_removed_{name}'] = share
+  for name, share in mean_shares(
+      Leaked, state.opt_state).items():
+    cosine = np.sqrt(min(share, 1.0))
+    found[f'pgp_angle_{name}'] = float(np.degrees(np.arccos(cosine)))
+  return found
+
+
 def zeroed(opt_state: Any) -> Any:
   """The optimizer's state with records that start anew."""
   return jax.tree.map(

@@ -13,6 +13,7 @@
 # limitations under the License.
 """From a checked config and a task stream to what training needs."""
 
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -21,9 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from models import backbones
 from models import classifier
 from models import pretrained
-from models import vit
 from models.prompts import base
 from train_lib import optimizer as optimizer_lib
 from train_lib import projection
@@ -43,6 +44,7 @@ class Program:
     model, method, optimizer: what the steps are made of.
     backbone_params: pretrained tree on the host, or None for random weights.
     shapes: flat `{path: ShapeDtypeStruct}` of the whole model.
+    fill: what the method makes of fresh parameters, see `method.Fill`.
   """
 
   config: Any
@@ -51,6 +53,7 @@ class Program:
   optimizer: optax.GradientTransformationExtraArgs
   backbone_params: Any
   shapes: dict[str, jax.ShapeDtypeStruct]
+  fill: base.Fill = base.as_drawn(())
 
   def split(self, params: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Flat parameters (or shapes) -> (frozen, trainable)."""
@@ -63,19 +66,25 @@ class Program:
     params = state_lib.initial_params(
         self.model, self.backbone_params, image_size=self.config.input_size,
         seed=self.config.seed)
-    frozen, trainable = self.split(params)
+    frozen, trainable = self.split(self.fill(params))
     return frozen, state_lib.create(trainable, self.method, self.optimizer)
 
 
-def create(config: Any, num_classes: int) -> Program:
+def create(config: Any, num_classes: int, class_names: Sequence[str] = ()
+           ) -> Program:
   """Builds the program and reads the checkpoint; compiles nothing.
+
+  Args:
+    config: checked and expanded.
+    num_classes: C.
+    class_names: by head column; () if the program will not be started.
 
   Raises:
     FileNotFoundError, ValueError, OSError: the checkpoint is missing, cannot
       be fetched or does not fit.
   """
-  backbone = vit.create(config.model_name, image_size=config.input_size,
-                        dtype=jnp.dtype(config.dtype))
+  backbone = backbones.create(config.model_name, image_size=config.input_size,
+                              dtype=jnp.dtype(config.dtype))
   model, method = classifier.build(config, num_classes, backbone)
   method = method.with_part(rates=optimizer_lib.later_rates(config))
   method = regularization.wrap(method, config, num_classes)
@@ -87,9 +96,27 @@ def create(config: Any, num_classes: int) -> Program:
   weights = pretrained.from_config(config, unflatten(like))
   optimizer = optimizer_lib.create(config, method.transform,
                                    method.step_transform)
-  program = Program(config, model, method, optimizer, weights, shapes)
-  optimizer_lib.check_rates(method.rates, program.split(shapes)[1])
+  start = method.start if class_names else base.as_drawn
+  program = Program(config, model, method, optimizer, weights, shapes,
+                    start(tuple(class_names)))
+  _check_trainable(program)
   return program
+
+
+def _check_trainable(program: Program) -> None:
+  """Refuses rules over parameters that select nothing.
+
+  Raises:
+    ValueError: no leaf of a method that trains does, or a rule matches none.
+  """
+  _, trainable = program.split(program.shapes)
+  if not trainable and program.method.phases is not base.no_phases:
+    raise ValueError(f'config.freeze_part {tuple(program.config.freeze_part)} '
+                     'freezes every parameter, nothing is left to train')
+  jax.eval_shape(
+      lambda params: state_lib.create(params, program.method, program.optimizer
+                                      ).opt_state, trainable)
+  optimizer_lib.check_rates(program.method.rates, trainable)
 
 
 def unflatten(flat: dict[str, Any]) -> Any:
@@ -104,6 +131,13 @@ def parameter_shapes(model: Any, image_size: int
       state_lib.random_params(model, image_size=image_size), jax.random.key(0))
 
 
+def num_steps(program: Program, stream: Any) -> list[int]:
+  """Optimizer steps of each task, over all its phases."""
+  return [sum(phase.schedule.num_steps
+              for phase in program.method.phases(stream, task))
+          for task in stream.tasks]
+
+
 def num_elements(leaves: dict[str, Any]) -> int:
   """Number of parameters in flat leaves or shapes."""
   return sum(int(np.prod(x.shape)) for x in leaves.values())
@@ -115,7 +149,8 @@ def plan(program: Program, stream: Any, workdir: str) -> str:
   frozen, trainable = program.split(program.shapes)
   moments = 1 if config.optim == 'sgd' else 2
   size = 4 * (num_elements(frozen) + (1 + moments) * num_elements(trainable))
-  tasks, schedules = stream.tasks, [stream.schedule(t) for t in stream.tasks]
+  tasks = stream.tasks
+  steps = num_steps(program, replay.wrap_stream(config, stream))
   images = [t.num_examples for t in tasks]
   batch = stream.global_batch_size
   rate = optimizer_lib.schedule_options(config, batch)['base']
@@ -126,9 +161,8 @@ def plan(program: Program, stream: Any, workdir: str) -> str:
       ('data', f'{stream.dataset_name}: {_range(images)} training images a '
        f'task, {sum(e.num_examples for e in stream.eval_sets)} test images'),
       ('tasks', f'{len(tasks)}, {stream.num_classes} classes in all'),
-      ('steps', f'{_range([s.num_steps for s in schedules])} a task '
-       f'({config.num_epochs} epochs), '
-       f'{sum(s.num_steps for s in schedules)} in all'),
+      ('steps', f'{_range(steps)} a task, {sum(steps)} in all '
+       f'({config.num_epochs} epochs)'),
       ('batch', f'{batch} images on {jax.device_count()} device(s), '
        f'learning rate {rate:.6g}'),
       ('parameters', f'{num_elements(trainable):,} trainable, '

@@ -30,6 +30,8 @@ how far they leave (`pgp_angle_...`), and `pgp.project_step` projects them, too.
             conditions, so that neither swamps the other each counts by its
             share of its own energy).  After each task.
 
+`pgp.random_directions` is the control: as many columns, drawn at random.
+
 Keys are protected beside tokens and not beside prefixes, whose value half is
 free as well.  What a task trains with is fixed when it begins: nothing of its
 own, and nothing at all in the first.
@@ -53,6 +55,9 @@ from train_lib import subspace
 Array = jax.Array
 VARIANTS = ('released', 'paper')
 COLLECT = ('auto', 'before', 'after')
+ENERGY_POWERS = (4, 2)
+FIRST_TASK_RULES = ('exclusive', 'inclusive')
+PROMPT_TERMS = ('auto', 'sum', 'stack', 'none')
 POSITIVE = tuple(f'pgp.{kind}_{setting}' for kind in KINDS
                  for setting in ('components', 'epsilon'))
 _MEMORY = orthogonal.MEMORY
@@ -71,6 +76,7 @@ def wrap(method: base.Method, config: Any) -> base.Method:
   """
   if not config.pgp.enabled:
     return method
+  _check_options(config.pgp)
   spaces = protected(method.prompt)
   before = collects_before(config, spaces)
 
@@ -79,7 +85,6 @@ def wrap(method: base.Method, config: Any) -> base.Method:
                       for space in spaces}}
 
   def begin_task(state, task_index, probe):
-    _check_images(config, probe, state.memory[_MEMORY])
     bases = {name: {**basis, 'active': basis['known']}
              for name, basis in state.memory[_MEMORY].items()}
     state = state.replace(opt_state=orthogonal.zeroed(state.opt_state),
@@ -87,7 +92,7 @@ def wrap(method: base.Method, config: Any) -> base.Method:
     return grown(config, spaces, state, probe) if before else state
 
   def end_task(state, task_index, probe):
-    probe.write(state, scalars(state))
+    probe.write(state, orthogonal.scalars(state))
     return state if before else grown(config, spaces, state, probe)
 
   steps = orthogonal.measure_steps(spaces, project=config.pgp.project_step)
@@ -96,7 +101,19 @@ def wrap(method: base.Method, config: Any) -> base.Method:
   gradients = orthogonal.project_gradients(spaces)
   return dataclasses.replace(
       method.with_part(memory=memory, begin_task=begin_task, end_task=end_task),
-      transform=optax.chain(method.transform, gradients), step_transform=steps)
+      transform=optax.chain(method.transform, gradients), step_transform=steps,
+      check=lambda stream, shapes: _check_images(
+          config, stream, shapes[spaces[0].leaves[0][0]].shape[-1]))
+
+
+def _check_options(pgp: Any) -> None:
+  """Raises ValueError for what the variant `paper` does not have."""
+  if pgp.variant == 'paper' and (
+      pgp.prompt_term, pgp.energy_power, pgp.first_task_rule) not in [
+          (term, 4, 'exclusive') for term in ('auto', 'stack', 'none')]:
+    raise ValueError(
+        'config.pgp.variant paper knows pgp.prompt_term auto, stack and none; '
+        'leave pgp.energy_power and pgp.first_task_rule as they are')
 
 
 def protected(prompt: base.Prompt) -> tuple[base.Space, ...]:
@@ -108,8 +125,9 @@ def protected(prompt: base.Prompt) -> tuple[base.Space, ...]:
   spaces = prompt.spaces
   tokens = [space for space in spaces if space.kind == 'token']
   if any(space.layer for space in tokens):
-    raise ValueError('config.pgp.enabled protects prompt tokens in layer 0 '
-                     'only; set e_prompt_layer_idx to (0,)')
+    raise ValueError(
+        'config.pgp.enabled protects prompt tokens in layer 0 only; set '
+        'e_prompt_layer_idx and g_prompt_layer_idx to (0,), or use prefixes')
   if not tokens:
     spaces = tuple(space for space in spaces if space.kind == 'prefix')
   if not spaces:
@@ -126,28 +144,6 @@ def collects_before(config: Any, spaces: Sequence[base.Space]) -> bool:
       space.kind == 'token' for space in spaces)
 
 
-def scalars(state: Any) -> dict[str, float]:
-  """What a task's projection did, for the log.
-
-  `pgp_rank_NAME`: columns that projected; `pgp_removed_NAME`: share of gradient
-  energy they took, mean over steps; `pgp_angle_NAME`: degrees between the
-  optimizer's step and the protected space (root mean square of the cosine over
-  steps), 90 if it keeps clear of it.  State on the host.
-  """
-  found = {}
-  for name, basis in state.memory[_MEMORY].items():
-    rank = np.count_nonzero(np.any(np.asarray(basis['active']) != 0, axis=0))
-    found[f'pgp_rank_{name}'] = float(rank)
-  for name, share in orthogonal.mean_shares(
-      orthogonal.Removed, state.opt_state).items():
-    found[f'pgp_removed_{name}'] = share
-  for name, share in orthogonal.mean_shares(
-      orthogonal.Leaked, state.opt_state).items():
-    cosine = np.sqrt(min(share, 1.0))
-    found[f'pgp_angle_{name}'] = float(np.degrees(np.arccos(cosine)))
-  return found
-
-
 def grown(config: Any, spaces: Sequence[base.Space], state: Any, probe: Any
           ) -> Any:
   """The state with what the probe's task uses added to `known`."""
@@ -162,6 +158,10 @@ def grown(config: Any, spaces: Sequence[base.Space], state: Any, probe: Any
     old = np.asarray(basis['known'])[:, :int(basis['rank'])]
     enlarge = _released if released else _paper
     new = enlarge(config, space, state, old, inputs.pop(space.name))
+    if pgp.random_directions:
+      new = subspace.random_like(
+          old, new.shape[1], (config.seed, probe.task.index, *map(
+              ord, space.name)))
     known = np.zeros_like(basis['known'])
     rank = min(new.shape[1], known.shape[1])
     known[:, :rank] = new[:, :rank]
@@ -174,20 +174,25 @@ def grown(config: Any, spaces: Sequence[base.Space], state: Any, probe: Any
 def _released(config: Any, space: base.Space, state: Any, old: np.ndarray,
               inputs: np.ndarray) -> np.ndarray:
   """The basis after `inputs` [D, m] of D images, one image a row."""
-  count = config.pgp[f'{space.kind}_components']
+  pgp = config.pgp
+  count = pgp[f'{space.kind}_components']
   started = bool(state.memory[_MEMORY][space.name]['started'])
   sums = subspace.scores(inputs, count)
-  if space.kind == 'token' and started:
+  if space.kind == 'token' and started and pgp.prompt_term != 'none':
     prompts = subspace.scores(_own_rows(space, state).T, count)
-    sums[:, :prompts.shape[1]] += prompts
-  return subspace.grow(old if started else None, sums,
-                       config.pgp[f'{space.kind}_epsilon'])
+    if pgp.prompt_term == 'stack':
+      sums = np.concatenate([sums, prompts], axis=1)
+    else:
+      sums[:, :prompts.shape[1]] += prompts
+  return subspace.grow(
+      old if started else None, sums, pgp[f'{space.kind}_epsilon'],
+      power=pgp.energy_power, inclusive=pgp.first_task_rule == 'inclusive')
 
 
 def _paper(config: Any, space: base.Space, state: Any, old: np.ndarray,
            moment: np.ndarray) -> np.ndarray:
   """The basis after inputs of second moment [D, D]."""
-  if space.kind == 'token':
+  if space.kind == 'token' and config.pgp.prompt_term != 'none':
     prompts = _own_rows(space, state)
     moment = subspace.stacked((moment, prompts.T @ prompts))
   return subspace.grow_by_moment(old, moment,
@@ -219,23 +224,24 @@ def capacity(config: Any, space: base.Space, width: int) -> int:
   if pgp.variant != 'released' or not counted or (
       pgp[f'{space.kind}_epsilon'] >= 1):
     return width
-  return min(width, pgp[f'{space.kind}_components'] * stream.num_tasks)
+  kinds = 2 if space.kind == 'token' and pgp.prompt_term == 'stack' else 1
+  return min(width,
+             kinds * pgp[f'{space.kind}_components'] * stream.num_tasks)
 
 
 def _width(bases: Any) -> int:
   return next(iter(bases.values()))['known'].shape[0]
 
 
-def _check_images(config: Any, probe: Any, bases: Any) -> None:
-  """Before the first task: `released` needs D images of each.
+def _check_images(config: Any, stream: Any, width: int) -> None:
+  """Variant `released` needs D images of each task.
 
   Raises:
     ValueError: a task has fewer.
   """
-  width, task = _width(bases), probe.task
-  if config.pgp.variant != 'released' or task.index:
+  if config.pgp.variant != 'released':
     return
-  for each in probe.stream.tasks:
+  for each in stream.tasks:
     if each.num_examples < width:
       raise ValueError(
           f'config.pgp.variant released needs {width} training images of each '

@@ -113,7 +113,11 @@ def load(workdir: str) -> dict[str, Any]:
 
 
 def write_atomic(path: str | os.PathLike, text: str) -> None:
-  """Writes a file so that readers see the old or the new one, never a part."""
+  """Writes a file so that readers see the old or the new one, never a part.
+
+  Raises:
+    OSError: with the path, so that the user knows where to make room.
+  """
   path = pathlib.Path(path)
   temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
   try:
@@ -122,6 +126,9 @@ def write_atomic(path: str | os.PathLike, text: str) -> None:
       file.flush()
       os.fsync(file.fileno())
     os.replace(temporary, path)
+  except OSError as error:
+    reason = error.strerror or error
+    raise OSError(f'{path} could not be written: {reason}') from error
   finally:
     temporary.unlink(missing_ok=True)
 

@@ -71,9 +71,8 @@ def start(program: program_lib.Program, stream: Any, frozen: Any,
 def open_log(program: program_lib.Program, stream: Any, workdir: str,
              first_step: int) -> Any:
   """Context that gives the `RunLog` of a run and closes it."""
-  num_steps = sum(phase.schedule.num_steps for task in stream.tasks
-                  for phase in program.method.phases(stream, task))
   return contextlib.closing(run_log.RunLog(
       workdir, program.config, num_tasks=len(stream.tasks),
-      num_steps=num_steps, first_step=first_step,
+      num_steps=sum(program_lib.num_steps(program, stream)),
+      first_step=first_step,
       batch_size=stream.global_batch_size))

@@ -18,6 +18,7 @@ everything is the global step.
 """
 
 from collections.abc import Mapping
+import functools
 import os
 import pathlib
 from typing import Any
@@ -30,6 +31,7 @@ import numpy as np
 import tqdm
 
 from train_lib import figures
+from train_lib import hosts
 from train_lib import metrics as metrics_lib
 from train_lib import parallel
 
@@ -40,6 +42,9 @@ _PREFIX = 'log:'
 class RunLog:
   """Writes from the first host only; the others stay silent.
 
+  Writing happens in the background; any method raises OSError when something
+  that was written before did not reach the disk.
+
   Attributes:
     bad_step: first step whose loss was found not to be finite, if any.
   """
@@ -47,16 +52,16 @@ class RunLog:
   def __init__(self, workdir: str, config: Any, *, num_tasks: int,
                num_steps: int, first_step: int, batch_size: int):
     """`num_steps` of the whole run; `batch_size` is global."""
-    first_host = jax.process_index() == 0
+    self._first_host = hosts.first()
     self._workdir, self.bad_step = pathlib.Path(workdir), None
-    self._writer = metric_writers.create_default_writer(
-        workdir, just_logging=not first_host)
+    self._writer = _Told(metric_writers.create_default_writer(
+        workdir, just_logging=not self._first_host), workdir)
     if first_step == 0:
       self._writer.write_hparams(flat_config(config))
     self._bar = tqdm.tqdm(
         total=num_steps * batch_size, initial=first_step * batch_size,
-        unit='img', unit_scale=True, disable=not first_host, mininterval=1,
-        dynamic_ncols=True)
+        unit='img', unit_scale=True, disable=not self._first_host,
+        mininterval=1, dynamic_ncols=True)
     self._batch_size, self._num_tasks = batch_size, num_tasks
     self._num_epochs = config.num_epochs
     self._histograms = config.prompt_histogram
@@ -115,17 +120,9 @@ class RunLog:
           jax.tree.structure(metrics_lib.TrainMetrics.empty()), leaves)
 
   def flush(self) -> dict[str, int]:
-    """Puts all events on the disk; returns `{name: bytes}` of their files.
-
-    Raises:
-      OSError: they could not be written.
-    """
-    try:
-      self._writer.flush()
-    except Exception as error:  # pylint: disable=broad-except
-      raise OSError(f'no events could be written in {self._workdir} ({error})'
-                    ) from error
-    if jax.process_index():
+    """Puts all events on the disk; returns `{name: bytes}` of their files."""
+    self._writer.flush()
+    if not self._first_host:
       return {}
     return {path.name: path.stat().st_size
             for path in sorted(self._workdir.glob(EVENTS))}
@@ -140,8 +137,10 @@ class RunLog:
     values['avg_acc'] = float(np.mean(accuracies))
     values['eval_loss'] = float(np.mean([s.loss for s in scores.values()]))
     self._writer.write_scalars(global_step, values)
-    self._bar.write(f'step {global_step}: avg_acc {values["avg_acc"]:.2%} over '
-                    f'{len(scores)} evaluation set(s), {selection} selection')
+    if self._first_host:
+      self._bar.write(
+          f'step {global_step}: avg_acc {values["avg_acc"]:.2%} over '
+          f'{len(scores)} evaluation set(s), {selection} selection')
 
   def scalars(self, global_step: int, values: dict[str, float]) -> None:
     """Writes what a method has to say."""
@@ -183,6 +182,36 @@ class RunLog:
     self._writer.close()
 
 
+class _Told:
+  """A metric writer whose failures are one line."""
+
+  def __init__(self, writer: Any, workdir: str):
+    self._writer, self._workdir = writer, workdir
+
+  def __getattr__(self, name: str) -> Any:
+    function = getattr(self._writer, name)
+
+    @functools.wraps(function)
+    def told(*args):
+      try:
+        return function(*args)
+      except Exception as error:  # pylint: disable=broad-except
+        raise OSError(
+            f'no events could be written in {self._workdir} '
+            f'({_first_cause(error)}); make room there and run the same '
+            'command again, it goes on from the last checkpoint') from error
+
+    return told
+
+
+def _first_cause(error: BaseException) -> str:
+  """What went wrong first, without the name of TensorFlow's operation."""
+  while error.__cause__ is not None:
+    error = error.__cause__
+  line = (str(error).strip() or type(error).__name__).splitlines()[0]
+  return line.rpartition('}} ')[-1]
+
+
 def rewind(workdir: str, events: Mapping[str, int]) -> None:
   """Takes back events that were written after a checkpoint.
 
@@ -191,7 +220,7 @@ def rewind(workdir: str, events: Mapping[str, int]) -> None:
     events: from `RunLog.flush`, of the time of the checkpoint; files that were
       not there yet are deleted.
   """
-  if jax.process_index():
+  if not hosts.first():
     return
   for path in pathlib.Path(workdir).glob(EVENTS):
     if path.name not in events:

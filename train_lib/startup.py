@@ -23,60 +23,11 @@ from typing import Any
 import ml_collections
 
 from configs import base as defaults
-from configs import presets
 import input_pipeline
-from models import classifier
+from models import backbones
 from models import pretrained
-from models import vit
+from train_lib import config_values
 from train_lib import controls
-from train_lib import metrics
-from train_lib import optimizer as optimizer_lib
-from train_lib import projection
-
-_CHOICES = {
-    'vit_classifier': classifier.READOUTS,
-    'optim': optimizer_lib.OPTIMIZERS,
-    'learning_rate_schedule': optimizer_lib.SCHEDULES,
-    'grad_clip_scope': ('all', 'trainable'),
-    'eval_selection': ('config', 'batch', 'per_sample'),
-    'eval_classes': ('all', 'seen'),
-    'input_range': ('auto', 'zero_one', 'minus_one_one', 'imagenet', 'dataset',
-                    'weights'),
-    'transform': ('jax', 'torch_port', 'libcontinual', 'coda', 'torchvision',
-                  'clean'),
-    'eval_order': ('stored', 'shuffled'),
-    'prompt_choice': ('key', 'random', 'oracle'),
-    'continual.scenario': ('class', 'domain', 'dataset'),
-    'continual.order_rule': ('numpy', 'numpy_legacy', 'python'),
-    'continual.domain_outputs': ('shared', 'separate'),
-    'gaussian_mode': ('', 'jax_released', 'paper'),
-    'regularizer': ('', 'ewc', 'lwf'),
-    'replay.policy': ('class_balanced', 'reservoir'),
-    'pgp.variant': projection.VARIANTS,
-    'pgp.collect': projection.COLLECT,
-    'head_init': ('zero', 'trunc_normal'),
-    'generation.anchor_query': ('block', 'naive'),
-    'generation.token_mix_init': ('zeros', 'normal'),
-    'prompt_position': ('before_cls', 'after_cls'),
-    'augmentation': ('crop_flip', 'crop', 'none'),
-    'dtype': ('float32', 'bfloat16'),
-    'model_name': tuple(vit.VARIANTS),
-    'prompt_pool_param.embedding_key': ('cls', 'mean', 'max', 'mean_max'),
-    'prompt_pool_param.prefix_pairing': ('correct', 'port'),
-    'prompt_pool_param.initializer': (
-        'uniform', 'normal', 'uniform_symmetric', 'uniform_unit'),
-    'prompt_pool_param.prompt_key_init': (
-        'uniform', 'zero', 'normal', 'uniform_symmetric', 'uniform_unit'),
-    'comparisons': controls.NAMES,
-    'headline_metrics': metrics.NAMES,
-    'preset': ('', *presets.PRESETS),
-}
-_POSITIVE = (
-    'per_device_batch_size', 'num_epochs', 'input_size', 'resize_size',
-    'continual.num_tasks', 'continual.num_classes_per_task', 'data_threads',
-    'temperature', 'prompt_pool_param.pool_size', 'prompt_pool_param.length',
-    'prompt_pool_param.top_k', 'generation.length', 'generation.kernel',
-    *projection.POSITIVE)
 
 
 def expand(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -93,6 +44,10 @@ def expand(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     FileNotFoundError, ValueError, OSError: input_range is 'weights' and the
       weights cannot be fetched, read or told.
   """
+  if not isinstance(config, (ml_collections.ConfigDict,
+                             ml_collections.FrozenConfigDict)):
+    raise ValueError('get_config of the recipe must return a ConfigDict, not '
+                     f'{config!r}')
   full = defaults.get_config()
   with full.ignore_type():
     _overlay(full, config, '')
@@ -104,7 +59,7 @@ def expand(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
       'continual', {}):  # its sessions are domains, in the original always
     full.continual.scenario = 'domain'
   if full.input_range == 'weights' and full.init_checkpoint and (
-      full.model_name in vit.VARIANTS):  # else `check` complains
+      full.model_name in backbones.VARIANTS):  # else `check` complains
     full.input_range = pretrained.input_range(full)
   return ml_collections.FrozenConfigDict(full)
 
@@ -162,8 +117,13 @@ def _overlay(full: Any, config: Any, prefix: str) -> None:
 
 
 def _nearest(name: str, full: Any) -> str:
-  near = difflib.get_close_matches(name, list(full), n=1, cutoff=0.5)
-  return f'; did you mean {near[0]}?' if near else ''
+  """The key that was probably meant: of this group, or anywhere."""
+  everywhere = {key.rpartition('.')[2]: key
+                for key, _ in config_values.leaves(defaults.get_config())}
+  for names in {n: n for n in full}, everywhere:
+    if near := difflib.get_close_matches(name, names, n=1, cutoff=0.6):
+      return f'; did you mean {names[near[0]]}?'
+  return ''
 
 
 def _coerced(key: str, value: Any, default: Any) -> Any:
@@ -188,27 +148,13 @@ def _coerced(key: str, value: Any, default: Any) -> Any:
   raise ValueError(f'config.{key} must be {wanted}, not {value!r}')
 
 
-def _get(config: Any, key: str) -> Any:
-  for name in key.split('.'):
-    config = config[name]
-  return config
-
-
 def check(config: ml_collections.FrozenConfigDict) -> None:
   """Refuses settings that cannot run, by themselves or together.
 
   Raises:
     ValueError: one line, names the key.
   """
-  for key, choices in _CHOICES.items():
-    value = _get(config, key)
-    for item in value if isinstance(value, tuple) else (value,):
-      if item not in choices:
-        raise ValueError(f'config.{key} is {item!r}, must be one of '
-                         f'{", ".join(choices)}')
-  for key in _POSITIVE:
-    if _get(config, key) <= 0:
-      raise ValueError(f'config.{key} is {_get(config, key)}, must be positive')
+  config_values.check(config)
   if config.input_size > config.resize_size:
     raise ValueError(f'config.input_size {config.input_size} (the crop) is '
                      f'larger than resize_size {config.resize_size}')
@@ -219,6 +165,9 @@ def check(config: ml_collections.FrozenConfigDict) -> None:
     raise ValueError(
         'config.init_checkpoint is not set: prompts need a pretrained ViT; '
         'give the path of an .npz, or random for random weights')
+  if config.init_checkpoint == pretrained.RANDOM and config.init_sha256:
+    raise ValueError('config.init_sha256 is set, but config.init_checkpoint '
+                     'random reads no file; clear one of them')
   input_pipeline.check_stream(config)
   input_pipeline.check_replay(config)
   if not config.use_cls_token:
@@ -229,13 +178,16 @@ def check(config: ml_collections.FrozenConfigDict) -> None:
 
 
 def _check_prompts(config: Any) -> None:
-  depth = vit.VARIANTS[config.model_name].depth
+  depth = backbones.VARIANTS[config.model_name].depth
   for kind in 'e', 'g':
     layers = config[f'{kind}_prompt_layer_idx']
     if not config[f'use_{kind}_prompt']:
       continue
     if not layers:
       raise ValueError(f'config.{kind}_prompt_layer_idx is empty')
+    if len(set(layers)) < len(layers):
+      raise ValueError(f'config.{kind}_prompt_layer_idx {tuple(layers)} names '
+                       'a layer twice')
     for layer in layers:
       if not 0 <= layer < depth:
         raise ValueError(

@@ -64,10 +64,12 @@ def scores(rows: Array, components: int) -> Array:
   return found * np.where(found[largest, np.arange(found.shape[1])] < 0, -1, 1)
 
 
-def grow(basis: Array | None, sums: Array, epsilon: float) -> Array:
+def grow(basis: Array | None, sums: Array, epsilon: float, *, power: int = 4,
+         inclusive: bool = False) -> Array:
   """The basis after one more call, by the rule of the released code.
 
-  The energy of a component of R = S S^T is its squared singular value.  The
+  The energy of a component of R = S S^T is its squared singular value, which is
+  the fourth power of that of S; `power` 2 takes S for R.  The
   first call takes components while their share stays below `epsilon`: the one
   that crosses it is left out, so none may be taken.  Later calls count what
   the basis already holds, take components of (I - F F^T) R until the share is
@@ -77,6 +79,8 @@ def grow(basis: Array | None, sums: Array, epsilon: float) -> Array:
     basis: F [D, r] of earlier calls, r may be 0; None in the first call.
     sums: S [D, k].
     epsilon: share of the energy.
+    power: 4 or 2.
+    inclusive: whether the first call takes the one that crosses, too.
 
   Returns:
     float64 [D, r'], F first; never more columns than rows.
@@ -84,14 +88,16 @@ def grow(basis: Array | None, sums: Array, epsilon: float) -> Array:
   sums = np.asarray(sums, np.float64)
   # R = S S^T has as many components as S: with S = Q T, R = (S T^T) Q^T.
   triangle = np.linalg.qr(sums, mode='r')
-  total = np.sum(np.square(sums @ triangle.T))
-  if basis is None:
-    vectors, energies = _components(sums @ triangle.T)
+  right = triangle.T if power == 4 else np.eye(len(triangle.T))
+  total = np.sum(np.square(sums @ right))
+  if basis is None and not inclusive:
+    vectors, energies = _components(sums @ right)
     taken = int(np.sum(np.cumsum(energies) < epsilon * energies.sum()))
     return vectors[:, :taken]
-  basis = np.asarray(basis, np.float64)
+  basis = np.zeros((len(sums), 0)) if basis is None else np.asarray(
+      basis, np.float64)
   rest = sums - basis @ (basis.T @ sums)
-  vectors, energies = _components(rest @ triangle.T)
+  vectors, energies = _components(rest @ right)
   taken = _until(energies / total, 1 - energies.sum() / total, epsilon)
   return _joined(basis, vectors[:, :taken])
 
@@ -115,6 +121,14 @@ def grow_by_moment(basis: Array, moment: Array, epsilon: float) -> Array:
   shares = np.maximum(values[::-1], 0.0) / np.trace(moment)
   taken = _until(shares, 1 - shares.sum(), epsilon)
   return _joined(basis, vectors[:, ::-1][:, :taken])
+
+
+def random_like(basis: Array, count: int, seed: Iterable[int]) -> Array:
+  """F [D, r] and random directions up to `count` columns, orthonormal."""
+  noise = np.random.default_rng(list(seed)).normal(size=basis.shape[:1] * 2)
+  rest = noise[:, basis.shape[1]:count]
+  rest = rest - basis @ (basis.T @ rest)
+  return _joined(np.asarray(basis, np.float64), np.linalg.qr(rest)[0])
 
 
 def stacked(moments: Iterable[Array]) -> Array:

@@ -52,7 +52,9 @@ def prepare(config: Any) -> tuple[program_lib.Program, Any]:
       config,
       global_batch_size=config.per_device_batch_size * jax.device_count(),
       process_index=jax.process_index(), process_count=jax.process_count())
-  return program_lib.create(config, stream.num_classes), stream
+  program = program_lib.create(config, stream.num_classes, stream.class_names)
+  program.method.check(stream, program.shapes)
+  return program, stream
 
 
 def train_and_evaluate(program: program_lib.Program, stream: Any, workdir: str

@@ -20,9 +20,11 @@ import contextlib
 import dataclasses
 import gzip
 import hashlib
+import lzma
 import pathlib
 import re
 import shutil
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -31,7 +33,7 @@ from absl import logging
 
 # What the standard library raises for damaged or shortened archives.
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error,
-           EOFError)
+           lzma.LZMAError, EOFError, NotImplementedError)
 
 
 class ArchiveError(ValueError):
@@ -97,8 +99,11 @@ def find_error(error):
 def open_zip(path, archive):
   """A zipfile.ZipFile; damage found while it is open is an `ArchiveError`."""
   with _damage_told(path, archive), zipfile.ZipFile(path) as file:
-    for name in file.namelist():
-      _check_name(name, path)
+    for member in file.infolist():
+      _check_name(member.filename, path)
+      if stat.S_ISLNK(member.external_attr >> 16):
+        raise ArchiveError(f'{path} holds {member.filename!r}, a link, and is '
+                           'not used')
     yield file
 
 

@@ -27,20 +27,23 @@ import jax
 import jax.numpy as jnp
 
 from models import vit
+from models.prompts.method import as_drawn
+from models.prompts.method import Fill
 from models.prompts.method import HeatMap
 from models.prompts.method import Hook
 from models.prompts.method import joined
 from models.prompts.method import keep_state
 from models.prompts.method import LossContext
 from models.prompts.method import Method
+from models.prompts.method import no_phases
 from models.prompts.method import Overlays
 from models.prompts.method import Phase
 from models.prompts.method import Rate
 from models.prompts.spaces import Space
 
-__all__ = ('HeatMap', 'Hook', 'LossContext', 'Method', 'Overlays', 'Phase',
-           'Prompt', 'Query', 'Rate', 'Selection', 'Space', 'joined',
-           'keep_state')
+__all__ = ('Fill', 'HeatMap', 'Hook', 'LossContext', 'Method', 'Overlays',
+           'Phase', 'Prompt', 'Query', 'Rate', 'Selection', 'Space', 'as_drawn',
+           'joined', 'keep_state', 'no_phases')
 Array = jax.Array
 
 
@@ -51,12 +54,15 @@ class Query:
   Attributes:
     cls: [B, D] class token of the plain pretrained ViT; carries no gradient.
     tokens: [B, 1 + N, D] all its final tokens, without gradient.
+    embedding: [B, E] the class token as a head sees it (`backbone.project`):
+      in the joint space of a backbone with a text tower; without gradient.
     patches: [B, N, D] patch embeddings of the prompted model, before class
       token and positions; these do carry a gradient.
   """
 
   cls: Array | None = None
   tokens: Array | None = None
+  embedding: Array | None = None
   patches: Array | None = None
 
 

@@ -99,10 +99,11 @@ class DualPrompt(l2p.L2P):
 
   @property
   def spaces(self) -> tuple[base.Space, ...]:
-    if not self.g_prompt.prefix:
-      return super().spaces  # tokens of all tasks are not protected
-    mine = [base.Space(f'layer_{layer}', 'prefix', (('prompt/prefix', (i, 0)),),
-                       layer) for i, layer in enumerate(self.g_prompt.layers)]
+    mine = []
+    for i, layer in enumerate(self.g_prompt.layers):
+      name, kind, index = (f'layer_{layer}', 'prefix', (i, 0)) if (
+          self.g_prompt.prefix) else ('tokens', 'token', (i,))
+      mine.append(base.Space(name, kind, (('prompt/prefix', index),), layer))
     return spaces_lib.merged((*mine, *super().spaces))
 
   def _g_at(self, layer: int, batch: int) -> Array | None:

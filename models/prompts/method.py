@@ -151,6 +151,27 @@ def one_phase(stream: Any, task: Any) -> tuple[Phase, ...]:
                 lambda start: stream.batches(task, start)),)
 
 
+def no_phases(stream: Any, task: Any) -> tuple[Phase, ...]:
+  """The phases of a method that trains on nothing."""
+  del stream, task
+  return ()
+
+
+# Fresh flat parameters of the whole model -> those that the run starts from.
+Fill = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+# At each start of a run: `start(class_names)`, names by head column, complains
+# before anything is compiled; what it returns fills in what is computed once,
+# such as embeddings of class names, and leaves out leaves that nothing needs
+# after that.  Must give the same at each start.
+Start = Callable[[tuple[str, ...]], Fill]
+
+
+def as_drawn(class_names: tuple[str, ...]) -> Fill:
+  """The start of a method whose start values are those that are drawn."""
+  del class_names
+  return lambda params: params
+
+
 @dataclasses.dataclass(frozen=True)
 class Method:
   """What a method adds to the plain frozen ViT with a head.
@@ -171,6 +192,11 @@ class Method:
     extra_losses: terms of the loss beyond cross-entropy and the prompt's own.
     update_memory: changes the memory in every step; None for never.
     phases: `phases(stream, task)`, what a task consists of, in order.
+    start: `start(class_names)`, what makes of fresh parameters those that a
+      run starts from.
+    check: `check(stream, shapes)` before anything is compiled, with the flat
+      shapes of all parameters; raises ValueError if the method cannot learn
+      from the stream.
     pictures: what it shows of itself.
   """
 
@@ -185,6 +211,8 @@ class Method:
   extra_losses: ExtraLosses = no_losses
   update_memory: UpdateMemory | None = None
   phases: Callable[[Any, Any], tuple[Phase, ...]] = one_phase
+  start: Start = as_drawn
+  check: Callable[[Any, Any], None] = lambda stream, shapes: None
   pictures: Pictures = lambda shown: {}
 
   def with_part(self, *, loss_weights: Mapping[str, float] | None = None,

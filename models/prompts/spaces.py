@@ -61,11 +61,13 @@ class Space:
 
 
 def merged(spaces: Iterable[Space]) -> tuple[Space, ...]:
-  """Spaces of one name become one with all their leaves."""
+  """Spaces of one name become one with all their leaves, in the last layer."""
   found: dict[str, Space] = {}
   for space in spaces:
     if space.name in found:
+      first = found[space.name]
       space = dataclasses.replace(
-          space, leaves=found[space.name].leaves + space.leaves)
+          space, leaves=first.leaves + space.leaves,
+          layer=max(first.layer, space.layer))
     found[space.name] = space
   return tuple(found.values())

@@ -34,6 +34,10 @@ TABLE = {
     'cub200_5x40_dualprompt_pgp': (24, 10, 2.8125e-3, 5, 51, 5, 40),
     'imr_dualprompt_pgp': (24, 50, 4.6875e-4, 20, 43, 10, 20),
     'cifar100_online_dualprompt_pgp': (24, 1, 2.8125e-3, 5, 59, 10, 10),
+    'cifar100_20x5_online_l2p_pgp': (16, 1, 1.875e-3, 5, 42, 20, 5),
+    'cifar100_20x5_online_dualprompt_pgp': (24, 1, 2.8125e-3, 5, 42, 20, 5),
+    'tinyimagenet_online_l2p_pgp': (16, 1, 1.875e-3, 5, 50, 10, 20),
+    'tinyimagenet_online_dualprompt_pgp': (24, 1, 2.8125e-3, 5, 52, 10, 20),
 }
 
 

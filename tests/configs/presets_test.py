@@ -57,6 +57,14 @@ def test_every_recipe_can_run_under_every_preset(preset):
     startup.check(config)
 
 
+def test_an_order_given_after_a_preset_leaves_the_seed_alone():
+  for name in 'cifar100_l2p', 'cub200_pgt':
+    config = _recipe(name, 'strict', **{'continual.rand_seed': 7})
+    assert (config.continual.rand_seed, config.seed) == (7, 42)
+    config = _recipe(name, 'strict', seed=5)
+    assert (config.continual.rand_seed, config.seed) == (5, 5)
+
+
 def test_conditions_name_what_there_is():
   known = {*prompts.available(), *catalogue.SPECS, *vit.VARIANTS, 'gaussian',
            '5datasets'}

@@ -19,6 +19,7 @@ import hashlib
 import http.server
 import importlib
 import io
+import tarfile
 import threading
 import zipfile
 
@@ -171,16 +172,26 @@ class TestDamage:
   @pytest.mark.parametrize('name', ['../evil.png', '/evil.png', 'C:\\evil.png',
                                     'core50_128x128/s1/../../../evil.png'])
   def test_member_that_points_outside(self, name, by_hand):
-    for dataset in ('core50', 'notmnist'):
+    for dataset in OWN:
       with pytest.raises(archives.ArchiveError, match='outside its folder'):
         files, _ = small_data.MAKERS[dataset]
         by_hand(dataset, files() | {name: small_data.picture(0)})
 
-  def test_link_in_a_tar(self, by_hand):
+  @pytest.mark.parametrize('kind', [tarfile.SYMTYPE, tarfile.LNKTYPE])
+  def test_link_in_a_tar(self, kind, publish, put_by_hand, load_own):
     files = small_data.notmnist_files()
     files['notMNIST_small/A/link.png'] = '/etc/passwd'
+    content = small_data.pack_tar(files, kind)
+    publish('notmnist', content)
+    put_by_hand('notmnist', content)
     with pytest.raises(archives.ArchiveError, match='link.png.*a link'):
-      by_hand('notmnist', files)
+      load_own('notmnist')
+
+  @pytest.mark.parametrize('name', ['core50', 'tinyimagenet'])
+  def test_link_in_a_zip(self, name, by_hand):
+    files = small_data.MAKERS[name][0]() | {'x/link.png': '/etc/passwd'}
+    with pytest.raises(archives.ArchiveError, match='x/link.png.*a link'):
+      by_hand(name, files)
 
 
 @pytest.mark.parametrize('name', OWN)

@@ -22,6 +22,7 @@ import pytest
 
 from input_pipeline import datasets
 from input_pipeline import preparation
+from input_pipeline import sources
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +57,9 @@ def test_specs_are_those_of_the_catalogue(name, tmp_path):
     else:
       assert features['label'].num_classes == spec.num_classes
     assert isinstance(features['image'], tfds.features.Image)
+    if spec.name_feature:
+      assert isinstance(features[spec.name_feature], tfds.features.Text)
+      assert features['label'].names[:2] == ['0', '1']  # which says nothing
   configs = tfds.builder_cls(spec.builder).builder_configs
   assert set(spec.domains) == set(configs)
 
@@ -64,6 +68,40 @@ def test_labels_of_imagenet_r():
   """Those that the original L2P maps to 0 to 199; two are in its fixtures."""
   labels = datasets.SPECS['imagenet_r'].labels
   assert labels.index(291) == 75 and labels.index(988) == 199
+  names = datasets.SPECS['imagenet_r'].class_names
+  assert len(set(names)) == 200
+  assert (names[75], names[199]) == ('lion', 'acorn')
+  assert names[labels.index(980)] == 'volcano'
+
+
+def test_names_in_a_text_feature(tmp_path):
+  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
+
+  class Birds(tfds.core.GeneratorBasedBuilder):
+    """Names as in `caltech_birds2011`."""
+
+    VERSION = tfds.core.Version('1.0.0')
+
+    def _info(self):
+      return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(
+          {'image': tfds.features.Image(shape=(2, 2, 3)),
+           'label': tfds.features.ClassLabel(num_classes=3),
+           'label_name': tfds.features.Text()}))
+
+    def _split_generators(self, dl_manager):
+      return {'train': self._generate_examples()}
+
+    def _generate_examples(self):
+      for i, label in enumerate((2, 0, 1, 2)):
+        yield i, {'image': np.zeros((2, 2, 3), np.uint8), 'label': label,
+                  'label_name': ('wren', 'crow', 'black_tern')[label]}
+
+  builder = Birds(data_dir=tmp_path, file_format='array_record')
+  builder.download_and_prepare(
+      download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+  source = sources.TfdsSource(builder, 'train')
+  assert source.names('label_name') == ('wren', 'crow', 'black_tern')
+  assert sorted(source.labels) == [0, 1, 2, 2] and source.domains is None
 
 
 class TestImagenetR:
@@ -85,7 +123,7 @@ class TestImagenetR:
   def test_contents(self, folder):
     dataset = _load('imagenet_r', folder, fetch=False)
     assert dataset.num_classes == len(dataset.class_names) == 200
-    assert dataset.class_names[:2] == ('n01443537', 'n01484850')
+    assert dataset.class_names[:2] == ('goldfish', 'great white shark')
     assert (len(dataset.train), len(dataset.test)) == (24, 6)
     both = np.concatenate([s.labels for s in (dataset.train, dataset.test)])
     np.testing.assert_array_equal(np.bincount(both), [10, 10, *[0] * 197, 10])

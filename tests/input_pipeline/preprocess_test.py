@@ -206,6 +206,8 @@ class TestNormalize:
       ('zero_one', [0, 0.5, 1]),
       ('minus_one_one', [-1, 0, 1]),
       ('imagenet', [-0.485 / 0.229, 0.044 / 0.224, 0.594 / 0.225]),
+      ('clip', [-0.48145466 / 0.26862954, 0.0421725 / 0.26130258,
+                0.59178927 / 0.27577711]),
       ('dataset', [-1, 0.5, 2.5])])
   def test_by_hand(self, input_range, expected):
     image = self.IMAGE.copy()
@@ -218,8 +220,8 @@ class TestNormalize:
   def test_several_pixels(self):
     image = np.random.default_rng(0).random((2, 4, 5, 3), np.float32)
     out = preprocess.normalize(image, 'imagenet')
-    expected = (image - np.float32(preprocess.IMAGENET_MEAN)) / np.float32(
-        preprocess.IMAGENET_STD)
+    mean, std = np.float32(preprocess.MOMENTS['imagenet'])
+    expected = (image - mean) / std
     np.testing.assert_array_equal(out, expected)
 
   def test_unknown_range(self):

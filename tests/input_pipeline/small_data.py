@@ -15,6 +15,7 @@
 
 import functools
 import io
+import stat
 import tarfile
 import zipfile
 
@@ -87,17 +88,21 @@ def pack_zip(files):
   data = io.BytesIO()
   with zipfile.ZipFile(data, 'w') as file:
     for name, content in files.items():
-      file.writestr(name, content)
+      member = zipfile.ZipInfo(name)
+      if isinstance(content, str):
+        member.external_attr = (stat.S_IFLNK | 0o777) << 16
+      file.writestr(member, content)
   return data.getvalue()
 
 
-def pack_tar(files):
+def pack_tar(files, link=tarfile.SYMTYPE):
+  """An archive of {name: bytes, or text: where a link of that kind leads}."""
   data = io.BytesIO()
   with tarfile.open(fileobj=data, mode='w:gz') as file:
     for name, content in files.items():
       member = tarfile.TarInfo(name)
       if isinstance(content, str):
-        member.type, member.linkname = tarfile.SYMTYPE, content
+        member.type, member.linkname = link, content
         file.addfile(member)
       else:
         member.size = len(content)

@@ -122,7 +122,12 @@ def test_addresses(address, url, monkeypatch):
     ('s3://bucket/file', 'begin with https'), ('hf://org/repo', 'hf://ORG'),
     ('gs://bucket', 'gs://BUCKET'), ('https:///x', 'https://HOST'),
     ('https://host/folder/', 'https://HOST'),
-    ('http://example.org/vit.npz', 'this machine only')])
+    ('http://example.org/vit.npz', 'this machine only'),
+    ('http://localhost.example.org/vit.npz', 'this machine only'),
+    ('http://localhost@example.org/vit.npz', 'this machine only'),
+    ('file:///etc/passwd', 'begin with https'),
+    ('https://host:99999/vit.npz', 'no address'),
+    ('https://[host/vit.npz', 'no address')])
 def test_addresses_that_are_refused(address, text, cache):
   with pytest.raises(ValueError, match=text) as error:
     fetch(address, cache_dir=cache)
@@ -143,3 +148,9 @@ def test_where_files_are_kept(monkeypatch, tmp_path):
   assert one.parent == tmp_path / 'jax_continual_prompting'
   assert one.name.endswith('-vit.npz') and one != two
   assert download.cached_path('gs://b/x.npz', '/c').parent == pathlib.Path('/c')
+
+
+def test_names_in_an_address_stay_in_the_cache(cache):
+  for name in '..%2f..%2fvit.npz', '%2fetc%2fpasswd', '..', '$(reboot).npz':
+    path = download.cached_path(f'https://host/{name}', cache)
+    assert path.parent == pathlib.Path(cache)

@@ -13,6 +13,7 @@
 # limitations under the License.
 """What a file is, told by content; damaged and foreign files."""
 
+import contextlib
 import pickle
 import zipfile
 
@@ -117,10 +118,63 @@ def test_files_that_were_cut_off(tmp_path):
     formats.read(str(tmp_path / 'x.npz'))
 
 
-def test_a_file_of_pickled_objects_is_refused(tmp_path):
-  np.savez(tmp_path / 'bad.npz', cls=np.array([{}], dtype=object))
+class Planted:
+  """Leaves a file where somebody unpickles it."""
+
+  def __init__(self, path):
+    self._path = path
+
+  def __reduce__(self):
+    return open, (str(self._path), 'w')
+
+
+def test_a_planted_pickle_would_run(tmp_path):
+  pickle.loads(pickle.dumps(Planted(tmp_path / 'was here'))).close()
+  assert (tmp_path / 'was here').exists()
+
+
+@pytest.mark.parametrize('name', ['cls', formats.META, 'head/bias'])
+def test_a_file_of_pickled_objects_is_never_unpickled(name, tmp_path):
+  planted = np.array([Planted(tmp_path / 'was here')], dtype=object)
+  np.savez(tmp_path / 'bad.npz', **{name: planted})
+  for use in formats.read, formats.peek:
+    with contextlib.suppress(ValueError):
+      use(str(tmp_path / 'bad.npz'))
   with pytest.raises(ValueError, match='bad.npz'):
+    formats.peek(str(tmp_path / 'bad.npz'))
     formats.read(str(tmp_path / 'bad.npz'))
+  (tmp_path / 'raw').write_bytes(pickle.dumps(planted))
+  with pytest.raises(ValueError, match='tools.convert_weights'):
+    formats.read(str(tmp_path / 'raw'))
+  assert not (tmp_path / 'was here').exists()
+
+
+@pytest.mark.parametrize('name', ['x.npz', 'small.npz', 'x.safetensors'])
+def test_damage_anywhere_is_one_line(name, tmp_path):
+  arrays = {'cls': np.ones(64, np.float32), 'head/bias': np.ones(3, np.float32)}
+  np.savez(tmp_path / 'x.npz', **arrays)
+  np.savez_compressed(tmp_path / 'small.npz', **arrays)
+  _safetensors(tmp_path / 'x.safetensors', **arrays)
+  whole, rng = (tmp_path / name).read_bytes(), np.random.default_rng(0)
+  refused = 0
+  for _ in range(150):
+    damaged = bytearray(whole)
+    damaged[rng.integers(len(damaged))] = rng.integers(256)
+    (tmp_path / 'damaged').write_bytes(damaged)
+    try:
+      formats.peek(str(tmp_path / 'damaged'))
+      formats.read(str(tmp_path / 'damaged'))
+    except ValueError as error:
+      assert '\n' not in str(error)
+      refused += 1
+  assert refused > 10
+
+
+def test_only_real_numbers_are_weights(tmp_path):
+  for array in np.ones(2, complex), np.array(['a']):
+    np.savez(tmp_path / 'x.npz', cls=array)
+    with pytest.raises(ValueError, match='cls is .* must be real numbers'):
+      formats.read(str(tmp_path / 'x.npz'))
 
 
 def test_what_a_file_shows_of_itself(tmp_path):

@@ -64,6 +64,25 @@ def test_the_config_names_the_start_of_the_head():
   assert fakes.tiny_model(fakes.config())[0].head.kernel_init == 'zero'
 
 
+def test_cosine_head_by_hand():
+  params = {'kernel': jnp.array([[3.0, 0.0], [4.0, -2.0]]),
+            'scale': jnp.log(10.0)}
+  head = heads.CosineHead(2)
+  logits = head.apply({'params': params}, jnp.array([[0.0, 5.0], [3.0, 4.0]]))
+  np.testing.assert_allclose(logits, [[8.0, -10.0], [10.0, -8.0]], rtol=1e-5)
+  assert head.apply({'params': params}, jnp.ones((1, 2), jnp.bfloat16)
+                    ).dtype == jnp.float32
+  fresh = head.init(jax.random.key(0), jnp.ones((1, 4)))['params']
+  assert fresh['kernel'].shape == (4, 2) and not np.any(fresh['kernel'])
+  assert float(jnp.exp(fresh['scale'])) == pytest.approx(1 / 0.07)
+
+
+def test_the_config_names_the_head():
+  model, _ = fakes.tiny_model(fakes.config(
+      head='cosine', head_init='trunc_normal'))
+  assert model.head == heads.CosineHead(fakes.NUM_CLASSES, 'trunc_normal')
+
+
 def test_heads_of_tasks_by_hand():
   """LayerNorm makes -1 and 1 of 3 and 5; heads of 1 and 2 classes."""
   params = {'kernel': jnp.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]),

@@ -82,11 +82,11 @@ def test_a_prefix_joins_keys_and_values_after_their_projections():
   np.testing.assert_allclose(out, expected, rtol=2e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize('exact, expected', [
-    (True, -0.15865526), (False, -0.15880801)])
-def test_gelu_is_exact_or_tanh(exact, expected):
-  # gelu(-1) is -0.5 * erfc(1 / sqrt 2), or its tanh approximation.
-  mlp = layers.Mlp(hidden=1, exact_gelu=exact, dropout_rate=0.0)
+@pytest.mark.parametrize('gelu, expected', [
+    ('exact', -0.15865526), ('tanh', -0.15880801), ('quick', -0.15420423)])
+def test_gelu_is_of_the_family(gelu, expected):
+  # gelu(-1) is -0.5 * erfc(1 / sqrt 2), its tanh form or -1 / (1 + exp(1.702)).
+  mlp = layers.Mlp(hidden=1, gelu=gelu, dropout_rate=0.0)
   one, zero = jnp.ones((1, 1)), jnp.zeros(1)
   dense = {'kernel': one, 'bias': zero}
   out = mlp.apply({'params': {'Dense_0': dense, 'Dense_1': dense}},

@@ -20,6 +20,7 @@ import pytest
 import safetensors.numpy
 
 from models import formats
+from models import layers
 from models import pretrained
 from models import timm_names
 from models import vit
@@ -123,7 +124,7 @@ def test_output_of_timm_is_reached(shared):
             if k.startswith('params/')}
   model = vit.VisionTransformer(
       patch_size=4, width=48, depth=2, num_heads=4, mlp_dim=192, image_size=16,
-      exact_gelu=True)
+      traits=layers.Traits(gelu='exact'))
   ours = pretrained.canonical(params, num_heads=4)
   images = arrays['images'].transpose(0, 2, 3, 1)
   tokens = model.apply({'params': _tree(ours)}, images).tokens

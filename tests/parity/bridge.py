@@ -100,7 +100,7 @@ def program(meta: Mapping[str, Any], config: Any, *, num_classes: int,
   backbone = vit.VisionTransformer(
       patch_size=sizes['patch_size'], width=sizes['hidden_size'],
       depth=sizes['num_layers'], num_heads=sizes['num_heads'],
-      mlp_dim=sizes['mlp_dim'], image_size=image_size, exact_gelu=False,
+      mlp_dim=sizes['mlp_dim'], image_size=image_size,
       dropout_rate=sizes.get('dropout_rate', 0.0))
   model, method = classifier.build(config, num_classes, backbone)
   optimizer = optimizer_lib.create(config, method.transform)

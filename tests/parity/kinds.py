@@ -36,6 +36,7 @@ _RUN = {
     'forward passes of a port': ('torch_forward', 'run'),
     'bases of gradient projection': ('torch_basis', 'run'),
     'gradient projection': ('torch_pgp', 'run'),
+    'tokens of CLIP': ('clip_tokens', 'run'),
 }
 
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from configs import base as defaults
 from models import classifier
+from models import layers
 from models import pretrained
 from models import vit
 from tests.parity.fixture import Fixture
@@ -115,7 +116,7 @@ def backbone(meta: Mapping[str, Any]) -> vit.VisionTransformer:
       patch_size=sizes['patch_size'], width=sizes['embed_dim'],
       depth=sizes['depth'], num_heads=sizes['num_heads'],
       mlp_dim=4 * sizes['embed_dim'], image_size=sizes['img_size'],
-      exact_gelu=True)
+      traits=layers.Traits(gelu='exact'))
 
 
 def model(meta: Mapping[str, Any], config: Any

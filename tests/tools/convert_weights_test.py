@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from models import clip
 from models import families
 from models import formats
 from models import pretrained
@@ -184,6 +185,70 @@ def test_the_command_converts_safetensors(arrays, tmp_path, capsys):
       'deit', True, 'imagenet')
   assert meta['source'] == 'deit_x.safetensors'
   assert len(meta['source_sha256']) == 64
+
+
+@pytest.fixture(scope='module')
+def clip_arrays():
+  """Towers with heads as wide as in published ones."""
+  model = clip.Clip(
+      patch_size=4, width=64, depth=1, num_heads=1, mlp_dim=8, image_size=8,
+      traits=clip.TRAITS, joint_width=5, text_shape=clip.TextShape(
+          width=128, depth=2, num_heads=2, mlp_dim=8, vocabulary=9))
+  return fakes.arrays_of(model)
+
+
+def test_the_command_converts_clip(clip_arrays, tmp_path, capsys):
+  source, target = tmp_path / 'clip.safetensors', tmp_path / 'out.npz'
+  safetensors.numpy.save_file(weights.to_openai(clip_arrays), source)
+  assert convert_weights.main([str(source), str(target)]) == 0
+  assert f'clip, {len(clip_arrays)} arrays' in capsys.readouterr().out
+  meta, found = formats.peek(str(target)).meta, formats.read(str(target))
+  assert (meta['family'], meta['input_range']) == ('clip', 'clip')
+  assert found.keys() == clip_arrays.keys()
+  for name, array in clip_arrays.items():
+    np.testing.assert_array_equal(found[name], array, name)
+
+
+@pytest.mark.parametrize('change, message', [
+    (lambda s: s.pop('transformer.resblocks.1.ln_1.bias'),
+     'missing text/encoderblock_1/LayerNorm_0/bias'),
+    (lambda s: s.update({'visual.layer1.0.conv1.weight': ONES}),
+     'unexpected visual.layer1.0.conv1.weight'),  # a ResNet
+    (lambda s: s.update({'transformer.resblocks.0.attn.out_proj.bias': ONES}),
+     'width')])
+def test_what_is_no_published_clip_is_refused(change, message, clip_arrays):
+  state = weights.to_openai(clip_arrays)
+  change(state)
+  with pytest.raises(ValueError, match=message):
+    convert_weights.convert(state, family='', network='teacher', num_heads=0,
+                            source='x.pt')
+
+
+def test_archives_of_torchscript(clip_arrays, tmp_path):
+  torch = pytest.importorskip('torch', reason='torch is not a requirement')
+  state = weights.to_openai(clip_arrays)
+
+  def module_of(entries):
+    """A module whose state has the names of `entries`."""
+    module = torch.nn.Module()
+    for name, value in entries.items():
+      head, _, rest = name.partition('.')
+      if not rest:
+        module.register_buffer(head, torch.from_numpy(np.array(value)).half())
+    for head in {name.partition('.')[0] for name in entries if '.' in name}:
+      module.add_module(head, module_of({
+          name.partition('.')[2]: value for name, value in entries.items()
+          if name.startswith(f'{head}.')}))
+    return module
+
+  path, out = str(tmp_path / 'ViT-B-16.pt'), str(tmp_path / 'out.npz')
+  torch.jit.script(module_of({**state, 'vocab_size': np.ones(())})).save(path)
+  assert convert_weights.main([path, out]) == 0
+  found = formats.read(out)
+  assert found.keys() == clip_arrays.keys()
+  for name, array in clip_arrays.items():
+    np.testing.assert_array_equal(
+        found[name], array.astype(np.float16).astype(np.float32), name)
 
 
 def _pth(path):

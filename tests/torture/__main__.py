@@ -22,6 +22,7 @@ are used up is followed by another.  The exit status is 0 if all are identical.
 """
 
 import argparse
+import collections
 import dataclasses
 import os
 import pathlib
@@ -32,6 +33,7 @@ import sys
 import tempfile
 
 from tests import fakes
+from tests import projections
 from tests.torture import comparison
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -39,8 +41,8 @@ _REPLAY = {'replay.capacity': 14, 'replay.policy': 'reservoir',
            'replay.dark_weight': 0.3, 'replay.label_weight': 0.7,
            'replay.batch_size': 8, 'replay.review_epochs': 2}
 METHODS = {'l2p': {}, 'dualprompt': fakes.DUALPROMPT, 'replay': _REPLAY,
-           'ewc': {'regularizer': 'ewc'}, 'pgt': fakes.PGT,
-           'convprompt': fakes.CONVPROMPT}
+           'ewc': {'regularizer': 'ewc'}, 'pgp': projections.L2P,
+           'pgt': fakes.PGT, 'convprompt': fakes.CONVPROMPT}
 _RECIPE = '''
 from tests import fakes
 
@@ -48,7 +50,6 @@ def get_config():
   return fakes.bare_config(**{changes!r})
 '''
 # Points that an undisturbed run comes to, roughly.
-_NUM_POINTS = 150
 
 
 @dataclasses.dataclass
@@ -69,6 +70,8 @@ class Torture:
 
   def __post_init__(self):
     self._rng = random.Random(self.seed)
+    self._places: collections.Counter[str] = collections.Counter()
+    self._half_written = 0
     changes = {
         'dataset': fakes.write_data(self.folder / 'data.npz'),
         'init_checkpoint': fakes.write_checkpoint(self.folder / 'vit.npz'),
@@ -98,20 +101,28 @@ class Torture:
     print(f'{self.method}, seed {self.seed}: {kills} kills and as many resumes '
           f'in {rounds} run(s): '
           f'{"identical" if identical else "NOT identical"}', flush=True)
+    print('killed: ' + ', '.join(
+        f'{count} x {place}' for place, count in self._places.most_common())
+          + f'; {self._half_written} with a checkpoint half written')
     return identical
 
   def _kill(self, name: str) -> str:
     """Starts a run and kills it; the point, or nothing if it was done first."""
-    most = max(8, min(_NUM_POINTS, 3 * _NUM_POINTS // self.kills))
-    count = self._rng.randint(1, most)
+    seed = self._rng.randrange(2**32)
     delay = self._rng.choice((0.0, self._rng.uniform(0, 0.05)))
-    with self._main(name, '-m', 'tests.torture.victim', str(count),
-                    str(delay)) as victim:
+    with self._main(name, '-m', 'tests.torture.victim', str(seed),
+                    str(delay), 'SIGKILL') as victim:
       told = _finish(victim, status=-signal.SIGKILL)
+    if not victim.returncode:
+      return ''
     points = [line.removeprefix('point: ') for line in told.splitlines()
               if line.startswith('point: ')]
-    return f'{points[-1]}, {1000 * delay:.0f} ms later' if (
-        victim.returncode) else ''
+    self._places[points[-1]] += 1
+    point = f'{points[-1]}, {1000 * delay:.0f} ms later'
+    if list((self.folder / name).glob('checkpoints/*.orbax-checkpoint-tmp')):
+      self._half_written += 1
+      point += ', a checkpoint half written'
+    return point
 
   def _main(self, name: str, *wrapper: str) -> subprocess.Popen:
     """Starts the same command on one device, whoever runs it."""

@@ -32,7 +32,7 @@ def difference(expected: pathlib.Path, found: pathlib.Path) -> str:
   """
   want, have = (json.loads((folder / 'results.json').read_text())
                 for folder in (expected, found))
-  for path, a, b in _leaves('results.json', want, have):
+  for path, a, b in leaves('results.json', want, have):
     if a != b:
       return f'{path}: {a} -> {b}'
   want, have = events(expected), events(found)
@@ -55,14 +55,14 @@ def events(workdir: pathlib.Path) -> list[tuple[int, str, bytes]]:
   return found
 
 
-def _leaves(path: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:
+def leaves(path: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:
   """Where two JSON values may differ."""
   if isinstance(a, dict) and isinstance(b, dict):
     for key in sorted(a.keys() | b.keys()):
       if key not in _TIMES:
-        yield from _leaves(f'{path}:{key}', a.get(key), b.get(key))
+        yield from leaves(f'{path}:{key}', a.get(key), b.get(key))
   elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
     for i, pair in enumerate(zip(a, b, strict=True)):
-      yield from _leaves(f'{path}:{i}', *pair)
+      yield from leaves(f'{path}:{i}', *pair)
   else:
     yield path, a, b

@@ -11,16 +11,19 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""A run of main.py that is killed with SIGKILL at a point of its own.
+"""A run of main.py that is sent a signal at a point of its own.
 
-  python -m tests.torture.victim COUNT DELAY main.py --my_config=R --workdir=W
+  python -m tests.torture.victim SEED DELAY SIGKILL main.py --my_config=R ...
 
-It dies `DELAY` seconds after it came to the `COUNT`th of the points below and
-says on stderr which one that was.
+At each of the points below it draws whether the signal comes, `DELAY` seconds
+later, and says on stderr which one that was.  Places that are seldom reached
+are as likely to be the last as those that are reached all the time.
 """
 
 import functools
+import itertools
 import os
+import random
 import runpy
 import signal
 import sys
@@ -31,48 +34,54 @@ from typing import Any
 import input_pipeline
 from train_lib import checkpoint
 from train_lib import evaluate
+from train_lib import probe
+from train_lib import projection
 from train_lib import report
 from train_lib import run_log
 from train_lib import train
 
-# What is called, where, and what is going on then.
+# What is called, where, how often that kills, and what is going on then.
 POINTS = (
-    (checkpoint.Checkpointer, 'restore_latest', 'restoring'),
-    (run_log, 'rewind', 'rewinding events'),
-    (train, 'begin_task', 'beginning a task'),
-    (run_log.RunLog, 'train_step', 'step'),
-    (run_log.RunLog, 'flush_train', 'writing metrics'),
-    (checkpoint.Checkpointer, 'save', 'saving'),
-    (evaluate.Evaluator, '_score', 'evaluating'),
-    (train, 'end_task', 'ending a task'),
-    (input_pipeline.ReplayStream, 'end_task', 'storing for replay'),
-    (report, 'save', 'writing results'),
+    (checkpoint.Checkpointer, 'restore_latest', 0.03, 'restoring'),
+    (run_log, 'rewind', 0.03, 'rewinding events'),
+    (train, 'begin_task', 0.1, 'beginning a task'),
+    (probe.Probe, 'inputs', 0.1, 'collecting inputs in a hook'),
+    (probe.Probe, 'squared_gradients', 0.1, 'collecting gradients in a hook'),
+    (projection, 'grown', 0.1, 'growing bases in a hook'),
+    (run_log.RunLog, 'train_step', 0.01, 'step'),
+    (run_log.RunLog, 'flush_train', 0.03, 'writing metrics'),
+    (checkpoint.Checkpointer, 'save', 0.03, 'saving'),
+    (evaluate.Evaluator, '_score', 0.03, 'evaluating'),
+    (train, 'end_task', 0.1, 'ending a task'),
+    (input_pipeline.ReplayStream, 'end_task', 0.1, 'storing for replay'),
+    (report, 'save', 0.1, 'writing results'),
 )
 
 
 class Killer:
-  """Counts points and kills this process."""
+  """Draws at each point and sends this process a signal, once."""
 
-  def __init__(self, count: int, delay: float):
-    self._left, self._delay = count, delay
+  def __init__(self, seed: int, delay: float, number: int):
+    self._rng, self._delay = random.Random(seed), delay
+    self._number, self._armed = number, True
 
-  def arm(self, owner: Any, name: str, label: str) -> None:
+  def arm(self, owner: Any, name: str, chance: float, label: str) -> None:
     """Makes a function a point at its start and at its end."""
     function = getattr(owner, name)
 
     @functools.wraps(function)
     def wrapped(*args, **options):
-      self._reach(label)
+      self._reach(chance, label)
       result = function(*args, **options)
-      self._reach(f'after {label}')
+      self._reach(chance, f'after {label}')
       return result
 
     setattr(owner, name, wrapped)
 
-  def _reach(self, label: str) -> None:
-    self._left -= 1
-    if self._left == 0:
-      os.write(2, f'\npoint: {label}\n'.encode())
+  def _reach(self, chance: float, label: str) -> None:
+    if self._armed and self._rng.random() < chance:
+      self._armed = False
+      os.write(sys.__stderr__.fileno(), f'\npoint: {label}\n'.encode())
       if self._delay:
         threading.Thread(target=self._kill, daemon=True).start()
       else:
@@ -80,14 +89,26 @@ class Killer:
 
   def _kill(self) -> None:
     time.sleep(self._delay)
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), self._number)
+
+
+def seed_for(count: int) -> int:
+  """A seed whose signal comes at the `count`th point, whichever that is."""
+  chances = [chance for *_, chance, _ in POINTS]
+  for seed in itertools.count():
+    rng = random.Random(seed)
+    *before, last = (rng.random() for _ in range(count))
+    if min(before, default=1) >= max(chances) and last < min(chances):
+      return seed
+  raise AssertionError('seeds do not end')
 
 
 def main() -> None:
-  killer = Killer(int(sys.argv[1]), float(sys.argv[2]))
+  killer = Killer(int(sys.argv[1]), float(sys.argv[2]),
+                  signal.Signals[sys.argv[3]])
   for point in POINTS:
     killer.arm(*point)
-  sys.argv = sys.argv[3:]
+  sys.argv = sys.argv[4:]
   runpy.run_path(sys.argv[0], run_name='__main__')
 
 

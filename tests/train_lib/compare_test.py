@@ -45,7 +45,7 @@ def write(tmp_path):
     results = Results(2, ['task_1', 'task_2'], headline)
 
     def scores(right):
-      correct = {'per_sample': right - 1}
+      correct = {'per_sample': right - 1, f'{headline}_task_inc': right + 1}
       if headline == 'batch':
         correct['batch'] = right
       return Scores(total=10, correct=correct, loss=0.5)
@@ -201,6 +201,30 @@ def test_a_fixed_order_may_be_that_of_one_seed(write, table, complaint):
   assert row[-1] == '1, 1993' and 'numpy, seed 1993' in text
   other = write('c', 6, seed=2, **{'continual.rand_seed': 2})
   assert 'class_order' in complaint(*folders, other)
+
+
+def test_paired_differences_by_hand(write, table, complaint, tmp_path):
+  plain = [write(f'plain{s}', last, seed=s)
+           for s, last in ((1, 4), (2, 6), (3, 8))]
+  other = [write(f'other{s}', last, seed=s, learning_rate=0.01)
+           for s, last in ((3, 9), (1, 6), (4, 2))]
+  csv = tmp_path / 'paired.csv'
+  rows, text = table(*plain, *other, '--paired', '--metrics',
+                     'last_acc,F1,task_inc:last_acc', f'--csv={csv}')
+  # Seeds 1 and 3 are in both: differences .2 and .1, deviation .1 / sqrt(2);
+  # F1 is .9 - last_acc: from .5 to .3 and from .1 to 0.
+  assert rows[-1] == [
+      'l2p learning_rate=0.01 - l2p learning_rate=0.3', '+15.00 ± 7.07',
+      '-15.00 ± 7.07', '+15.00 ± 7.07', '2', '1, 3']
+  # The rows above are of all their own seeds.
+  assert rows[1][:2] == ['l2p learning_rate=0.3', '60.00 ± 20.00']
+  assert rows[2][3:] == ['66.67 ± 35.12', '3', '1, 3, 4']
+  assert 'equal seeds' in text
+  name, count, _, mean, *_ = csv.read_text().splitlines()[-1].split(',')
+  assert (name, count) == (rows[-1][0], '2')
+  assert float(mean) == pytest.approx(.15)
+  assert 'more than the seed' in complaint(*plain, '--paired')
+  assert 'seeds are 4 and 2' in complaint(plain[1], other[2], '--paired')
 
 
 def test_unfinished_runs_are_named_and_left_out(write, table, complaint):

@@ -44,7 +44,13 @@ def test_off_is_the_very_same_method():
 
 @pytest.mark.parametrize('changes, message', [
     ({'method': 'none', 'vit_classifier': 'token'}, 'finds no prompt'),
-    ({'e_prompt_layer_idx': (0, 1)}, 'prompt tokens in layer 0 only')])
+    ({'e_prompt_layer_idx': (0, 1)}, 'prompt tokens in layer 0 only'),
+    ({**DUAL, 'use_prefix_tune_for_g_prompt': False}, 'g_prompt_layer_idx'),
+    ({**DUAL, 'use_prefix_tune_for_g_prompt': False, 'g_prompt_layer_idx': (1,),
+      'use_prefix_tune_for_e_prompt': False, 'e_prompt_layer_idx': (0,)},
+     'g_prompt_layer_idx'),
+    ({'pgp.variant': 'paper', 'pgp.prompt_term': 'sum'}, 'auto, stack and no'),
+    ({'pgp.variant': 'paper', 'pgp.energy_power': 2}, 'pgp.energy_power')])
 def test_what_cannot_be_protected_is_told(changes, message):
   config = fakes.config(**{'pgp.enabled': True, **changes})
   _, method = fakes.tiny_model(config)
@@ -55,10 +61,9 @@ def test_what_cannot_be_protected_is_told(changes, message):
 
 def test_released_needs_as_many_images_as_the_model_is_wide(tmp_path):
   data = fakes.write_data(tmp_path / 'few.npz', train_per_class=7)
-  setting = Setting(tmp_path, 1, dataset=data, **L2P)
+  config = fakes.config(tmp_path, dataset=data, **L2P)
   with pytest.raises(ValueError, match='16 training images .* task 0 has 14'):
-    setting.program.method.begin_task(
-        setting.state, 0, setting.probe.at(setting.stream.tasks[0]))
+    train.prepare(config)
 
 
 def test_spaces_and_when_they_are_collected():
@@ -72,6 +77,10 @@ def test_spaces_and_when_they_are_collected():
     spaces = projection.protected(model.prompt)
     assert [space.name for space in spaces] == names
     assert projection.collects_before(config, spaces) == before
+  tokens = spaces_of({**DUAL, 'use_prefix_tune_for_g_prompt': False,
+                      'g_prompt_layer_idx': (0,)})
+  assert set(tokens) == {'tokens', 'layer_1', 'layer_2', 'keys'}
+  assert tokens['tokens'].leaves == (('prompt/prefix', (0,)),)
   both = spaces_of(DUAL)['layer_1']  # where G and E meet, under one basis
   assert both.leaves == (('prompt/prefix', (1, 0)),
                          ('prompt/prompt_pool/prompt', (0, 0)))
@@ -83,7 +92,8 @@ def spaces_of(changes):
 
 
 @pytest.mark.parametrize('changes, columns', [
-    ({}, [12, 15]), ({'pgp.variant': 'paper'}, [16, 16]),
+    ({}, [12, 15]), ({'pgp.prompt_term': 'stack'}, [16, 15]),
+    ({'pgp.variant': 'paper'}, [16, 16]),
     ({'pgp.token_epsilon': 1.1}, [16, 15]),
     ({'continual.init_cls': 2, 'continual.inc_cls': 2}, [16, 16])])
 def test_room_for_all_columns_there_may_be(changes, columns):
@@ -135,6 +145,32 @@ def test_what_the_run_tells(trained):
       assert 0 < values[f'pgp_angle_{name}'] <= 90
       # Adam's steps do not stay where the gradients were.
       assert (values[f'pgp_angle_{name}'] < 89.9) == (rank > 0)
+
+
+def test_what_a_basis_may_be_made_of(inputs):
+  """Each choice gives another basis of the tokens, after two tasks."""
+  setting = Setting(inputs, 1, **L2P)
+
+  def known(**changes):
+    config = fakes.changed(setting.program.config, **{
+        'pgp.token_epsilon': 0.9999, **changes})
+    state = setting.state
+    for task in setting.stream.tasks[:2]:
+      state = projection.grown(config, setting.spaces, state,
+                               setting.probe.at(task))
+    basis = state.memory['pgp']['tokens']
+    return int(basis['rank']), basis['known'] @ basis['known'].T
+
+  rank, plain = known()
+  assert known(**{'pgp.energy_power': 2})[0] > rank
+  assert known(**{'pgp.first_task_rule': 'inclusive'})[0] > rank
+  assert known(**{'pgp.prompt_term': 'stack'})[0] > rank
+  assert known(**{'pgp.prompt_term': 'none'})[0] < rank
+  (count, drawn), again = (known(**{'pgp.random_directions': True})
+                           for _ in range(2))
+  np.testing.assert_array_equal(drawn, again[1])
+  # Of a random subspace as large, rank / D lies in this one on average.
+  assert count == rank and 0 < np.sum(drawn * plain) < 0.7 * rank
 
 
 def test_protected_inputs_no_longer_notice_what_a_prompt_learns(inputs):

@@ -77,6 +77,15 @@ def test_eight_devices_learn_what_one_learns(one_device, eight_devices):
     assert left == pytest.approx(right, rel=1e-4, abs=1e-6)
 
 
+def test_a_vote_makes_the_number_of_devices_matter(one_device, eight_devices):
+  """Alone on its device an image outvotes nobody; eight on one share a vote."""
+  vote = fakes.config(**{**CALM, 'prompt_pool_param.batchwise_prompt': True})
+  _close(_train(vote, None)[0].params, eight_devices[0].params)
+  shared = _train(vote, ONE)[0].params
+  assert max(np.abs(leaf - one_device[0].params[path]).max()
+             for path, leaf in shared.items()) > 1e-3
+
+
 def test_frozen_leaves_stay_as_they_are_bit_for_bit(one_device):
   state, _, frozen = one_device
   _, _, _, before, start = fakes.start(fakes.config(**CALM))

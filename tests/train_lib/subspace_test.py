@@ -61,6 +61,31 @@ def test_the_first_call_leaves_the_crossing_component_out(
   assert subspace.grow(np.zeros((4, 0)), sums, epsilon).shape == (4, later)
 
 
+# Energies 4 and 1 of 5 with power 2; the one that crosses is wanted as well.
+@pytest.mark.parametrize('epsilon, power, inclusive, ranks', [
+    (0.79, 2, False, (0, 1)), (0.81, 2, False, (1, 2)), (0.81, 2, True, (2, 2)),
+    (0.81, 4, True, (1, 1)), (0.95, 4, True, (2, 2))])
+def test_other_powers_and_rules(epsilon, power, inclusive, ranks):
+  sums = _orthogonal(4)[:, :2] * [2, 1]
+  for basis, rank in zip((None, np.zeros((4, 0))), ranks, strict=True):
+    assert subspace.grow(basis, sums, epsilon, power=power,
+                         inclusive=inclusive).shape == (4, rank)
+  # What a basis holds counts alike: 0.8 or 16 / 17 here.
+  held = _orthogonal(4)[:, :1]
+  assert subspace.grow(held, sums, 0.9, power=power).shape == (
+      4, 2 if power == 2 else 1)
+
+
+def test_random_directions_are_new_ones_and_repeat():
+  basis = _orthogonal(9)[:, :2]
+  more = subspace.random_like(basis, 5, (1, 2))
+  np.testing.assert_array_equal(more[:, :2], basis)
+  np.testing.assert_allclose(more.T @ more, np.eye(5), atol=1e-12)
+  np.testing.assert_array_equal(more, subspace.random_like(basis, 5, (1, 2)))
+  assert np.any(more != subspace.random_like(basis, 5, (1, 3)))
+  np.testing.assert_array_equal(subspace.random_like(basis, 2, (1,)), basis)
+
+
 def test_later_calls_count_what_the_basis_holds():
   axes = np.eye(5)
   basis = axes[:, :1]

@@ -1,0 +1,61 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""CLIP as it is: classes are sentences, nothing is trained.
+
+The head holds the directions of the class names, which the text tower computes
+once at the start of a run and is then left out; images are embedded once, by
+the query pass.  A task has no steps: what changes from task to task is which
+classes compete (`config.eval_classes`).
+
+Reference: Radford et al., 2021 (arXiv:2103.00020), section 3.1.
+"""
+
+from models import clip
+from models import text
+from models.prompts import base
+
+_TEXT_TOWER = f'backbone/{clip.TEXT}'
+
+
+class NoPrompt(base.Prompt):
+  """No prompts; the query pass is the only one (`vit_classifier = 'query'`)."""
+
+  query_needs = ('embedding',)
+
+
+def build(config, backbone: clip.Clip) -> base.Method:
+  """A method of no steps.
+
+  Raises:
+    ValueError: a backbone without text tower, or a head that compares nothing.
+  """
+  if not isinstance(backbone, clip.Clip):
+    raise ValueError(f"config.method zero_shot needs a text tower: "
+                     f'model_name {config.model_name} is none of CLIP-*')
+  if config.head != 'cosine':
+    raise ValueError("config.method zero_shot needs config.head = 'cosine'")
+
+  def start(class_names):
+    ids = text.class_ids(config, backbone.text_shape, class_names)
+
+    def fill(params):
+      kept = {path: leaf for path, leaf in params.items()
+              if not path.startswith(_TEXT_TOWER)}
+      embeddings = text.class_embeddings(backbone, params, ids)
+      return {**kept, 'head/kernel': embeddings.T,
+              'head/scale': params[f'backbone/{clip.SCALE}']}
+
+    return fill
+
+  return base.Method(NoPrompt(), phases=base.no_phases, start=start)

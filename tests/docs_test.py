@@ -1,0 +1,26 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What the documentation names must be there."""
+
+import re
+
+
+def test_the_tests_that_show_what_repeats_exist(repository):
+  page = (repository / 'docs/reproducibility.md').read_text()
+  named = re.findall(r'`(tests/[\w/]+\.py)?::(?:\w+::)?(test_\w+)`', page)
+  assert len(named) > 20
+  path = ''
+  for told, name in named:
+    path = told or path  # '::name' is of the file before
+    assert f'def {name}(' in (repository / path).read_text(), (path, name)

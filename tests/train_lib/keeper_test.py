@@ -1,0 +1,74 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+import types
+
+import numpy as np
+import pytest
+
+from input_pipeline import examples
+from input_pipeline import order
+from tests import fakes
+from train_lib import keeper
+from train_lib import train
+from train_lib import workdir
+from train_lib.place import DONE
+
+
+def _stream(num_images, *, batch, epochs):
+  task = types.SimpleNamespace(num_examples=num_images)
+  rows = np.arange(100, 1000)
+  return types.SimpleNamespace(
+      tasks=[None, task], global_batch_size=batch, train_rows=lambda _: rows,
+      schedule=lambda task: order.schedule(
+          task, num_epochs=epochs, global_batch_size=batch))
+
+
+def test_a_step_is_named_by_epoch_batch_and_rows():
+  stream = _stream(10, batch=4, epochs=3)  # 2 steps an epoch, 6 in all
+  assert keeper.batch_name(stream, 1, 1) == (
+      'epoch 1, batch 1 of 2, training images 100, 101, 102, 103')
+  assert keeper.batch_name(stream, 1, 6) == (
+      'epoch 3, batch 2 of 2, training images 120, 121, 122, 123')
+  assert keeper.batch_name(stream, 1, 7) == 'in the review of the replay store'
+
+
+def test_a_large_batch_is_cut():
+  text = keeper.batch_name(_stream(300, batch=130, epochs=1), 1, 2)
+  assert text.startswith('epoch 1, batch 2 of 2, training images 230, 231,')
+  assert text.endswith(', 357 and 2 more')
+
+
+def test_a_loss_that_is_not_finite_names_its_batch(
+    tmp_path, monkeypatch):
+  config = fakes.config(tmp_path, num_epochs=1, eval_per_epochs=0)
+  task, bad_row = 1, 57  # 40 training images a task, stored in this order
+  augment = examples.Examples.augment
+
+  def spoilt(self, image, column, seed):
+    spoil = np.nan if seed[3] == bad_row else 1
+    return augment(self, image, column, seed) * np.float32(spoil)
+
+  monkeypatch.setattr(examples.Examples, 'augment', spoilt)
+  with pytest.raises(FloatingPointError) as raised:
+    train.train_and_evaluate(*train.prepare(config), str(tmp_path))
+  places = 40 + np.random.default_rng([config.seed, task, 0]).permutation(40)
+  batch = int(np.flatnonzero(places == bad_row)[0]) // 8
+  rows = ', '.join(map(str, places[8 * batch:8 * batch + 8]))
+  message = str(raised.value)
+  assert (f' at step {5 + batch + 1}, task 1, epoch 1, batch {batch + 1} of 5, '
+          f'training images {rows}; the last good checkpoint is that after '
+          'task 0; the same command with --debug_nans goes on there') in message
+  with workdir.open_checkpoints(str(tmp_path)) as checkpoints:
+    kept = checkpoints.latest
+  assert (kept.task, kept.steps, kept.stage) == (0, 5, DONE)

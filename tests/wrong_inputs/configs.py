@@ -1,0 +1,177 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Wrong values of config keys, by themselves and together."""
+
+from tests.wrong_inputs.row import setting
+
+VALUES = (
+    setting('a misspelt choice', 'optim=adagrad',
+            "config.optim is 'adagrad', must be one of adam, adamw, sgd"),
+    setting('an unknown method', 'method=l3p',
+            "method 'l3p' is unknown, have METHODS"),
+    setting('an unknown backbone', 'model_name=ViT-G_14',
+            "config.model_name is 'ViT-G_14', must be one of BACKBONES"),
+    setting('an unknown metric', "headline_metrics=('accuracy',)",
+            "config.headline_metrics is 'accuracy', must be one of last_acc, "
+            'caa, best_acc, micro_last_acc, micro_caa, micro_best_acc, '
+            'learning_acc, F1, F2, F3, F4, F5, BWT, BWT-pairs, BWT-LibC, FWT'),
+    setting('an unknown control', "comparisons=('frozn',)",
+            "config.comparisons is 'frozn', must be one of class_mean, "
+            'frozen, frozen_unmasked, finetune, finetune_masked, ewc, '
+            'ewc_masked, lwf, lwf_masked, er, derpp, l2p_r, random_prompt, '
+            'oracle_prompt, joint, joint_prompts'),
+    setting('no images in a batch', 'per_device_batch_size=0',
+            'config.per_device_batch_size is 0, must be positive'),
+    setting('a learning rate that is not a number', 'learning_rate=nan',
+            'config.learning_rate is nan, must be finite'),
+    setting('a negative learning rate', 'learning_rate=-0.1',
+            'config.learning_rate is -0.1, must not be negative'),
+    setting('a seed beyond 32 bits', 'seed=4294967296',
+            'config.seed is 4294967296, must be below 2^31'),
+    setting('a layer that is no whole number', 'e_prompt_layer_idx=(0.5,)',
+            'config.e_prompt_layer_idx lists 0.5, must list int only'),
+    setting('numbers for parts of names', 'freeze_part=(1,2)',
+            'config.freeze_part lists 1, must list str only'),
+    setting('too many threads', 'data_threads=100000',
+            'config.data_threads is 100000, must be at most 256'),
+    setting('more than all images', 'subsample_rate=101',
+            'config.subsample_rate is 101, must be at most 100'),
+    setting('none of the images', 'subsample_rate=0',
+            'config.subsample_rate is 0, must be -1 or positive'),
+    setting('a broken regular expression',
+            "learning_rate_multipliers=(('head(',2.0),)",
+            "config.learning_rate_multipliers lists ('head(', 2.0), must "
+            "list pairs (regular expression, factor); 'head(': missing ), "
+            'unterminated subpattern at position 4'),
+    setting('half a checksum', 'init_sha256=abc',
+            "config.init_sha256 is 'abc', must be the 64 hexadecimal digits "
+            'of a SHA-256'),
+)
+
+TOGETHER = (
+    setting('more prompts chosen than there are',
+            'prompt_pool_param.top_k=5',
+            'config.prompt_pool_param.top_k 5 is larger than pool_size 4'),
+    setting('prompts beyond the last layer', 'e_prompt_layer_idx=(0,3)',
+            'config.e_prompt_layer_idx names layer 3, but testing has layers '
+            '0 to 2'),
+    setting('prompts twice in a layer', 'e_prompt_layer_idx=(1,1)',
+            'config.e_prompt_layer_idx (1, 1) names a layer twice'),
+    setting('no layers for prompts', 'e_prompt_layer_idx=()',
+            'config.e_prompt_layer_idx is empty'),
+    setting('a pool that is off', 'prompt_pool=False',
+            'config.use_e_prompt needs prompt_pool = True'),
+    setting('a read-out of tokens that are prefixes',
+            'use_prefix_tune_for_e_prompt=True',
+            "config.vit_classifier 'prompt' reads prompt tokens, but the "
+            'E-prompts are prefixes or off; use token or gap'),
+    setting('the prompts of a task, without tasks', 'prompt_choice=oracle',
+            "config.prompt_choice 'oracle' needs "
+            'prompt_pool_param.use_prompt_mask: without it no prompts belong '
+            'to a task'),
+    setting('a crop larger than the picture', 'input_size=12',
+            'config.input_size 12 (the crop) is larger than resize_size 10'),
+    setting('pictures smaller than a patch', 'input_size=3',
+            'input_size 3 is smaller than one patch (4) of testing'),
+    setting('a warm-up as long as the training', 'warmup_epochs=1',
+            'config.warmup_epochs 1 leaves none of the 1 epochs'),
+    setting('frozen parts that do not exist', "freeze_part=('encodr',)",
+            "freeze_part 'encodr' matches no parameter"),
+    setting('everything frozen',
+            "freeze_part=('encoder','embedding','cls','head','prompt')",
+            "config.freeze_part ('encoder', 'embedding', 'cls', 'head', "
+            "'prompt') freezes every parameter, nothing is left to train"),
+    setting('a learning rate for parts that do not exist',
+            "learning_rate_multipliers=(('heads/.*',2.0),)",
+            "learning_rate_multipliers 'heads/.*' matches no parameter"),
+    setting('a checksum of random weights',
+            f'init_checkpoint=random init_sha256={"0" * 64}',
+            'config.init_sha256 is set, but config.init_checkpoint random '
+            'reads no file; clear one of them'),
+    setting('a preset as a key', 'preset=paper',
+            'config.preset is chosen with the recipe: --my_config '
+            'RECIPE.py:PRESET'),
+    setting('replay of nothing', 'replay.batch_size=2',
+            'config.replay.batch_size 2 needs a store: set '
+            'config.replay.capacity'),
+    setting('a store without room for each class', 'replay.capacity=3',
+            'config.replay.capacity 3 has no room for each of the 6 classes; '
+            'raise it or set config.replay.policy reservoir'),
+    setting('stored logits in a store that cannot keep them',
+            'replay.capacity=12 replay.dark_weight=0.5',
+            'config.replay.dark_weight keeps the logits of a picture as it '
+            'enters the store, which needs config.replay.policy reservoir'),
+    setting('projection of prompts that it does not know',
+            'pgp.enabled=True e_prompt_layer_idx=(1,)',
+            'config.pgp.enabled protects prompt tokens in layer 0 only; set '
+            'e_prompt_layer_idx to (0,)'),
+    setting('projection without prompts',
+            'pgp.enabled=True method=none vit_classifier=token',
+            'config.pgp.enabled finds no prompt tokens or prefixes to '
+            'protect; switch it off or choose another method'),
+    setting('an oracle control without task prompts',
+            "comparisons=('oracle_prompt',)",
+            'config.comparisons names oracle_prompt, but without '
+            'prompt_pool_param.use_prompt_mask no prompts belong to a task'),
+    setting('two class orders',
+            'continual.class_order=(5,4,3,2,1,0) continual.rand_seed=1',
+            'continual.class_order is listed, so continual.rand_seed=1 has '
+            'no effect; set it to -1'),
+    setting('episodes with tasks at test time',
+            'gaussian_schedule=True continual.eval_task_inc=True',
+            'continual.eval_task_inc=True needs tasks at test time, and '
+            'gaussian_schedule=True has none; set it to False'),
+    setting('a mode of episodes without episodes', 'gaussian_mode=paper',
+            "gaussian_mode='paper' is read only with gaussian_schedule=True"),
+    setting('half of unequal tasks', 'continual.init_cls=2',
+            'continual.init_cls=2 and continual.inc_cls=0 go together: '
+            'classes of the first and of each later task, or both 0'),
+)
+
+STREAMS = (
+    setting('classes that do not divide into tasks', 'continual.num_tasks=4',
+            '6 classes of npz:data.npz do not divide into '
+            'continual.num_tasks=4 tasks of continual.num_classes_per_task=2 '
+            'classes (unequal tasks: set continual.init_cls and inc_cls)'),
+    setting('a first task larger than all classes',
+            'continual.init_cls=7 continual.inc_cls=1',
+            'continual.init_cls=7 is more than the 6 classes of npz:data.npz'),
+    setting('a class order that lacks classes', 'continual.class_order=(0,1)',
+            'continual.class_order is not a permutation of the 6 labels of '
+            'npz:data.npz: it has 2 entries and lacks [2, 3, 4, 5]'),
+    setting('a batch larger than a task', 'per_device_batch_size=6',
+            'the global batch of 48 is larger than task 1 of npz:data.npz, '
+            'which has 40 training images; lower per_device_batch_size'),
+    setting('a test smaller than a batch that must be full',
+            'per_device_batch_size=2 eval_drop_remainder=True',
+            'eval_drop_remainder=True drops all 14 test images of task_1 of '
+            'npz:data.npz: they do not fill a global batch of 16'),
+    setting('a task without images', 'subsample_rate=1',
+            'task 2 of npz:data.npz has no train images: none of the classes '
+            '[2, 3] is in the 1 examples used (subsample_rate=1)'),
+    setting('domains of data without domains', 'continual.scenario=domain',
+            "continual.scenario='domain' needs a data set with domains, and "
+            'npz:data.npz has none; an npz: file tells them by domain_names, '
+            'train_domains and test_domains, a folder: by a second folder '
+            'level'),
+    setting('a sequence of one data set', 'continual.scenario=dataset',
+            "continual.scenario='dataset' needs a sequence of data sets, but "
+            'npz:data.npz is a single one; join several by commas in '
+            'config.dataset, or use 5datasets'),
+    setting('fewer episodes than classes',
+            'gaussian_schedule=True gaussian_mode=paper num_epochs=1 '
+            'continual.num_tasks=1 continual.gaussian_steps=1',
+            'the Gaussian schedule of continual.num_tasks=1 episodes is 1 '
+            'steps long, too short for 6 classes; raise num_tasks'),
+)
