@@ -219,7 +219,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.generation.token_mix_init = 'zeros'  # or normal (deviation 0.02)
   config.generation.attention_dropout = 0.2
   config.generation.post_softmax_scale = True  # layer attention is scaled twice
-  config.generation.remat = True  # layer attention anew in the backward pass
+  config.generation.remat = False  # layer attention anew in the backward pass
   config.generation.freeze_generation_after_first = False  # task
 
   # Survival.

@@ -68,7 +68,7 @@ def draw(picture: base.HeatMap | base.Overlays) -> np.ndarray:
 
 
 def _overlays(picture: base.Overlays) -> np.ndarray:
-  """A row per image: as it is, and darkened by each of its maps."""
+  """A row per image: as it is, and dark with each of its maps in red."""
   images = np.asarray(picture.images, np.float64)
   low = images.min(axis=(1, 2, 3), keepdims=True)
   high = images.max(axis=(1, 2, 3), keepdims=True)
@@ -80,7 +80,8 @@ def _overlays(picture: base.Overlays) -> np.ndarray:
   for row, (image, maps) in enumerate(zip(images, picture.maps, strict=True)):
     axes[row, 0].imshow(image)
     for cell, values in zip(axes[row, 1:], maps, strict=True):
-      cell.imshow(image * _enlarged(values, image.shape[0]))
+      red = _enlarged(values, image.shape[0]) * (1, 0, 0)
+      cell.imshow((image + red) / 2)
   for cell, name in zip(axes[0, 1:], picture.columns, strict=True):
     cell.set_title(name, fontsize=_FONT)
   for cell in axes.flat:

@@ -81,7 +81,7 @@ class PGT(generation.Generated):
   naive_query: bool = False
   dropout_rate: float = 0.2
   rescale: bool = True
-  remat: bool = True
+  remat: bool = False
 
   query_needs = ('tokens',)
 

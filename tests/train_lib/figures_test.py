@@ -118,14 +118,14 @@ def test_a_heat_map_of_both_signs_is_white_at_zero():
   assert np.count_nonzero(redness < -40) == pytest.approx(size, rel=0.5)
 
 
-def test_overlays_darken_what_a_map_leaves_out():
+def test_overlays_redden_what_a_map_picks_out():
   images = np.ones((2, 8, 8, 3)) * [-1.0, 0.0, 1.0]
   maps = np.array([[[1.0, 0, 0, 0]], [[1.0, 1, 1, 1]]])
   picture = figures.draw(base.Overlays(images, maps, 'title', ('block 0',)))
   colours = _colours(picture)
-  cyan = colours[(0, 127, 255)]  # the range of values is stretched to the full
-  # Four panels of one size: three whole ones and a quarter of the fourth.
-  assert colours[(0, 0, 0)] == pytest.approx(cyan / 3.25 * 0.75, rel=0.1)
+  panel = colours[(0, 127, 255)] / 2  # values are stretched to the full range
+  assert colours[(0, 63, 127)] == pytest.approx(0.75 * panel, rel=0.1)
+  assert colours[(127, 63, 127)] == pytest.approx(1.25 * panel, rel=0.1)
 
 
 @pytest.mark.parametrize('side', [8, 9])
