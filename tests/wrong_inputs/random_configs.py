@@ -13,14 +13,19 @@
 # limitations under the License.
 """Random configs: each is prepared and traced, or refused in one line.
 
-  python -m tests.wrong_inputs.random_configs 5000
+  python -m tests.wrong_inputs.random_configs 5000 20
+
+That traces 5000 and runs 20 of those that are accepted.
 
 Every key of `configs/base.py` may get a value of its kind, a value at or beyond
 its border, or one of another type.
 """
 
+import collections
+import pathlib
 import re
 import sys
+import tempfile
 from typing import Any
 
 import hypothesis
@@ -30,6 +35,7 @@ import ml_collections
 import numpy as np
 
 from configs import base
+from models import prompts
 from tests import fakes
 from train_lib import config_values
 from train_lib import eval_step
@@ -43,9 +49,9 @@ from train_lib import train
 from train_lib import workdir as workdir_lib
 
 # What a user may be told; anything else is a defect.
-REFUSALS = (ValueError, OSError)
+REFUSALS = (ValueError, OSError, FloatingPointError)
 _LEAVES = dict(config_values.leaves(base.get_config()))
-_METHODS = ('l2p', 'dualprompt', 'none', '')
+_METHODS = (*prompts.available(), '')
 # Where the choices of a key are not in a table, or would fetch something.
 _OWN = {
     'method': st.sampled_from((*_METHODS, 'l3p')),
@@ -98,12 +104,9 @@ def changes() -> st.SearchStrategy:
       {key: values(key) for key in chosen}))
 
 
-def attempt(recipe: ml_collections.ConfigDict, changed: dict[str, Any]) -> str:
-  """Prepares a changed recipe and traces its first step; compiles nothing.
-
-  Returns:
-    '' or the line that refuses it.
-  """
+def changed_recipe(recipe: ml_collections.ConfigDict, changed: dict[str, Any]
+                   ) -> ml_collections.ConfigDict:
+  """A copy with other values, of whatever type."""
   config = recipe.copy_and_resolve_references()
   with config.ignore_type():
     for key, value in changed.items():
@@ -112,17 +115,31 @@ def attempt(recipe: ml_collections.ConfigDict, changed: dict[str, Any]) -> str:
       for each in groups:
         group = group[each]
       group[name] = value
+  return config
+
+
+def attempt(recipe: ml_collections.ConfigDict, changed: dict[str, Any],
+            workdir: str = '') -> str:
+  """Prepares a changed recipe and traces its steps, or runs it in `workdir`.
+
+  Returns:
+    '' or the line that refuses it.
+  """
   try:
-    config = startup.expand(config)
+    config = startup.expand(changed_recipe(recipe, changed))
     startup.check(config)
-    workdir_lib.check('run')
+    workdir_lib.check(workdir or 'run')
     program, stream = train.prepare(config)
-    program_lib.plan(program, stream, 'run')
+    program_lib.plan(program, stream, workdir)
+    if workdir:
+      workdir_lib.make(workdir)
+      assert train.train_and_evaluate(program, stream, workdir).finished
   except REFUSALS as error:
     line = ' '.join(str(error).split())
     assert line and not re.search('Traceback|0x[0-9a-f]{6}', line), line
     return line
-  trace_steps(program, replay.wrap_stream(config, stream))
+  if not workdir:
+    trace_steps(program, replay.wrap_stream(config, stream))
   return ''
 
 
@@ -168,31 +185,50 @@ def _shapes(tree: Any) -> Any:
   return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
 
 
-def main(count: int, recipe: ml_collections.ConfigDict) -> dict[str, int]:
-  """Tries random configs; how many there were of each kind of answer."""
-  seen = {}
+def accepted(count: int, recipe: ml_collections.ConfigDict, **settings: Any
+             ) -> tuple[list[dict[str, Any]], collections.Counter]:
+  """Tries random configs.
+
+  Args:
+    count: how many.
+    recipe: that they change.
+    **settings: more of hypothesis.
+
+  Returns:
+    Changes that can run, those with the most keys first, and how many were
+    refused with each kind of line.
+  """
+  good, refused = [], collections.Counter()
 
   @hypothesis.settings(
       max_examples=count, deadline=None, database=None,
-      suppress_health_check=list(hypothesis.HealthCheck))
+      suppress_health_check=list(hypothesis.HealthCheck), **settings)
   @hypothesis.given(changes())
   def every_config_runs_or_is_refused(changed):
-    line = attempt(recipe, changed)
-    kind = re.sub(r"'.*?'|[\d.-]+|\(.*?\)", '_', line)[:60]
-    seen[kind] = seen.get(kind, 0) + 1
+    if line := attempt(recipe, changed):
+      refused[re.sub(r"'.*?'|[\d.-]+|\(.*?\)", '_', line)[:60]] += 1
+    else:
+      good.append(changed)
 
   every_config_runs_or_is_refused()
-  return seen
+  return sorted(good, key=len, reverse=True), refused
 
 
-if __name__ == '__main__':
-  import pathlib
-  import tempfile
+def main(count: int, num_runs: int) -> None:
+  """Prints what became of random configs."""
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     tiny = fakes.bare_config(
         dataset=fakes.write_data(folder / 'data.npz'),
         init_checkpoint=fakes.write_checkpoint(folder / 'vit.npz'))
-    found = main(int(sys.argv[1]), tiny)
-  for text, number in sorted(found.items(), key=lambda item: -item[1]):
-    print(f'{number:6} {text or "runs"}')
+    good, refused = accepted(count, tiny)
+    for text, number in refused.most_common():
+      print(f'{number:6} {text}')
+    print(f'{len(good):6} can run')
+    for i, changed in enumerate(good[:num_runs]):
+      line = attempt(tiny, changed, str(folder / f'run{i}'))
+      print(f'{changed}: {line or "ran"}', flush=True)
+
+
+if __name__ == '__main__':
+  main(*map(int, sys.argv[1:]))
