@@ -117,10 +117,9 @@ def _recorded(meta: Mapping[str, Any]) -> Family:
   name = str(meta['family'])
   known = FAMILIES.get(name, Family(name))
   exact = meta.get('exact_gelu', known.exact_gelu)
-  told = str(meta.get('input_range', ''))
-  ranges = {family.input_range for family in FAMILIES.values()}
+  told = meta.get('input_range')
   return Family(name, exact if isinstance(exact, bool) else known.exact_gelu,
-                told if told in ranges else known.input_range)
+                told if isinstance(told, str) else known.input_range)
 
 
 def check_gelu(family: Family, *, model_name: str, source: str) -> None:
