@@ -39,6 +39,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from train_lib import hosts
 from train_lib.place import Place
 
 PyTree = Any
@@ -188,11 +189,13 @@ class Checkpointer:
 
   @contextlib.contextmanager
   def _told(self) -> Iterator[None]:
-    """Turns whatever a save may raise into one line."""
+    """Turns whatever a save may raise into one line, but for a lost host."""
     try:
       yield
     except Exception as error:  # pylint: disable=broad-except
       self._failed = True
+      if hosts.lost(error):
+        raise
       reason = (str(error).strip() or type(error).__name__).splitlines()[0]
       raise OSError(
           f'no checkpoint could be saved in {self._directory} ({reason}); make '

@@ -124,12 +124,17 @@ def guard() -> Iterator[None]:
   except Exception as error:  # pylint: disable=broad-except
     if not several():
       raise
-    if isinstance(error, jax.errors.JaxRuntimeError) and _PEER.search(
-        str(error)):
+    if lost(error):
       _say(f'another host was lost ({_first_line(error)}); {_ADVICE}')
       leave(LOST_STATUS)
     traceback.print_exc()
     leave(1)
+
+
+def lost(error: Exception) -> bool:
+  """Whether it says that another host is gone, whoever met it first."""
+  return (several() and isinstance(error, jax.errors.JaxRuntimeError)
+          and bool(_PEER.search(str(error))))
 
 
 def check_agreement(what: str, tree: Any) -> None:

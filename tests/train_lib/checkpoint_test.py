@@ -29,6 +29,7 @@ import optax
 import pytest
 
 from train_lib import checkpoint
+from train_lib import hosts
 from train_lib import results as results_lib
 from train_lib.place import DONE
 from train_lib.place import Place
@@ -251,6 +252,22 @@ def test_a_full_disk_costs_no_earlier_checkpoint(make):
   np.testing.assert_array_equal(state['w'], noise)
   again.save(Place(1), {'w': noise + 1}, {'x': np.ones(1)})
   assert again.latest == Place(1)
+
+
+def test_a_lost_host_is_not_taken_for_a_full_disk(make, monkeypatch):
+  error = jax.errors.JaxRuntimeError(
+      'UNKNOWN: Gloo AllGather failed: Connection closed by peer')
+
+  def fail(*unused, **unused_too):
+    raise error
+
+  checkpoints = make()
+  monkeypatch.setattr(checkpoints._manager, 'save', fail)
+  with pytest.raises(OSError, match='no checkpoint could be saved'):
+    checkpoints.save(Place(0), _state(), {'x': np.zeros(1)})
+  monkeypatch.setattr(hosts, 'several', lambda: True)
+  with pytest.raises(jax.errors.JaxRuntimeError):
+    checkpoints.save(Place(0), _state(), {'x': np.zeros(1)})
 
 
 def test_no_warnings(make):
