@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The inputs of a `Space`, computed from images."""
+"""What hooks ask of images: the inputs of a `Space`, and features."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -80,6 +80,30 @@ def make_moments(inputs: Callable[..., dict[str, Array]]
     return found
 
   return moments
+
+
+def make_features(model: Any, *, prompted: bool, seed: int
+                  ) -> Callable[..., dict[str, Array]]:
+  """-> `features(params, memory, frozen, batch, task_index)`, see the probe.
+
+  Of one device: `label` [B], `query` [B, E], `pre_logits` [B, E].
+  """
+  query_fn = steps.make_query(model)
+
+  def features(params, memory, frozen, batch, task_index):
+    query = query_fn(frozen, batch['image'])
+    found = {'label': batch['label']}
+    vector = query.cls if query.embedding is None else query.embedding
+    if vector is not None:
+      found['query'] = vector
+    if prompted:
+      whole = state_lib.variables(state_lib.overlay(frozen, params))
+      found['pre_logits'] = model.apply(
+          whole, batch['image'], query, task_index, train=True, vote=False,
+          memory=memory, rngs={'dropout': jax.random.key(seed)}).pre_logits
+    return found
+
+  return features
 
 
 def _embedded_query(model: Any, variables: Any, images: Array) -> Array:

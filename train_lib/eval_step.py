@@ -26,10 +26,10 @@ import jax.numpy as jnp
 from models.prompts import base
 from models.prompts import matching
 from train_lib import state as state_lib
+from train_lib.losses import Batch
+from train_lib.losses import cross_entropy
+from train_lib.losses import masked
 from train_lib.parallel import AXIS
-from train_lib.steps import Batch
-from train_lib.steps import cross_entropy
-from train_lib.steps import masked
 
 Array = jax.Array
 TOP5 = 'top5'

@@ -57,6 +57,7 @@ class Keeper:
     self._interrupt = interrupt
     self._saved = _key(place)
     self._started = time.time()
+    self._phase, self._first = None, 0
 
   def begin(self, task: Any) -> bool:
     """Starts the clock of a task; whether its first step is still to come."""
@@ -67,6 +68,16 @@ class Keeper:
     self.place = dataclasses.replace(
         self.place, task=task.index, steps=0, stage=TRAINING)
     return True
+
+  def enter(self, phase: Any, first: int) -> bool:
+    """Notes the phase at work; whether its first step is still to come.
+
+    Args:
+      phase: of the task.
+      first: steps that the task makes before it.
+    """
+    self._phase, self._first = phase, first
+    return self.place.steps <= first
 
   def count_step(self) -> None:
     """One more optimizer step was made."""
@@ -149,35 +160,39 @@ class Keeper:
     """Gives up after a step of the task at work, counted over the run."""
     self._checkpoints.wait()
     last = self._checkpoints.latest
-    number = step - (self.step - self.place.steps)  # of the task, from 1
+    # Of the phase, from 1.
+    number = step - (self.step - self.place.steps) - self._first
     raise FloatingPointError(
         f'{what} at step {step}, task {self.place.task}, '
-        f'{batch_name(self._stream, self.place.task, number)}; the last good '
+        f'{batch_name(self._stream, self.place.task, self._phase, number)}; '
+        'the last good '
         f'checkpoint is {"none" if last is None else f"that {last}"}; the same '
         'command with --debug_nans goes on there and names the operation, '
         'another workdir may have a lower config.learning_rate')
 
 
-def batch_name(stream: Any, task_index: int, number: int) -> str:
+def batch_name(stream: Any, task_index: int, phase: Any, number: int) -> str:
   """What a step was made of, for people.
 
   Args:
     stream: of the run.
     task_index: of the step's task.
-    number: of the step within the task, from 1.
+    phase: at work.
+    number: of the step within the phase, from 1.
 
   Returns:
-    Epoch, batch in the epoch and rows of the training split.
+    Epoch and batch in the epoch; rows of the training split as well if it is
+    the phase that trains on them.
   """
+  epoch, batch = divmod(number - 1, phase.schedule.steps_per_epoch)
+  text = (f'epoch {epoch + 1}, batch {batch + 1} of '
+          f'{phase.schedule.steps_per_epoch}')
+  if phase.name != 'train':
+    return f'{text} of phase {phase.name}'
   task, size = stream.tasks[task_index], stream.global_batch_size
-  schedule = stream.schedule(task)
-  if number > schedule.num_steps:
-    return 'in the review of the replay store'
-  epoch, batch = divmod(number - 1, schedule.steps_per_epoch)
   rows = stream.train_rows(task)[(number - 1) * size:number * size].tolist()
   more = f' and {len(rows) - _MOST_ROWS} more' * (len(rows) > _MOST_ROWS)
-  return (f'epoch {epoch + 1}, batch {batch + 1} of '
-          f'{schedule.steps_per_epoch}, training images '
+  return (f'{text}, training images '
           f'{", ".join(map(str, rows[:_MOST_ROWS]))}{more}')
 
 

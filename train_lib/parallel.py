@@ -103,6 +103,13 @@ def shard(batch: Any, devices: Devices = None) -> Any:
   return jax.tree.map(lambda x: x.reshape(n, -1, *x.shape[1:]), batch)
 
 
+def host_share(batch: Any) -> Any:
+  """Rows [R / P, ...] that are for this host, of those [R, ...] of all."""
+  p, count = jax.process_index(), jax.process_count()
+  return jax.tree.map(
+      lambda x: x[len(x) // count * p:len(x) // count * (p + 1)], batch)
+
+
 def prefetch(batches: Iterable[Any], devices: Devices = None) -> Iterator[Any]:
   """Shards host batches and keeps two of them ready on the devices."""
   sharded = (shard(batch, devices) for batch in batches)

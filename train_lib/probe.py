@@ -26,17 +26,14 @@ import copy
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from models.prompts import base
 from train_lib import collection
+from train_lib import fisher
 from train_lib import parallel
 from train_lib import state as state_lib
 from train_lib import steps
-
-# Values that the gradients of the images treated at once may take together.
-_MAX_VALUES = 2**27
 
 
 class Probe:
@@ -82,7 +79,7 @@ class Probe:
       `{path: array of the leaf's shape}`, alike on all hosts.
     """
     total = jax.tree.map(np.zeros_like, dict(state.params))
-    add = self._pmap('squares', lambda: make_add_squares(
+    add = self._pmap('squares', lambda: fisher.make_add_squares(
         self.program.config, self.program.model), in_axes=(0, 0, 0, 0, None))
     total = self._sum_over_images(
         add, (total, np.zeros((), np.float32)),
@@ -146,6 +143,35 @@ class Probe:
                             for x, y in zip(before, sums, strict=True))
     return {name: x / total for name, (x, total) in found.items()}
 
+  def features(self, state: state_lib.TrainState, *, augment: bool = False,
+               prompted: bool = True) -> dict[str, np.ndarray]:
+    """What the model makes of each training image of the task.
+
+    Args:
+      state: unreplicated.
+      augment: images as in training, else as in a test.
+      prompted: whether to make the prompted pass, with the prompts that an
+        image of the task has in training, but without a vote.
+
+    Returns:
+      `{'label': int32 [N], 'query': ..., 'pre_logits': ...}`, float32 [N, E],
+      as far as there is a query and a prompted pass; in an order that depends
+      on (seed, task) alone, alike on all hosts.
+    """
+    ask = self._pmap(f'features {prompted}', lambda: collection.make_features(
+        self.program.model, prompted=prompted, seed=self.program.config.seed),
+                     in_axes=(0, 0, 0, 0, None))
+    known = parallel.replicate(
+        (dict(state.params), state.memory), self.devices)
+    batches = self.stream.drawn_batches(
+        self.task, self.task.num_examples, augment=augment)
+    parts = [parallel.local(ask(*known, self.frozen, batch,
+                                np.int32(self.task.index)))
+             for batch in parallel.prefetch(batches, self.devices)]
+    return {name: np.concatenate(
+        [part[name].reshape(-1, *part[name].shape[2:]) for part in parts]
+    )[:self.task.num_examples] for name in parts[0]}
+
   def _ask_drawn(self, ask: Callable[..., Any], state: state_lib.TrainState,
                  count: int, augment: bool) -> Iterator[Any]:
     """`ask(params, frozen, batch)`, this host's results [n, ...]."""
@@ -191,58 +217,3 @@ class Probe:
 
 def _of_batch(inputs: Callable[..., Any]) -> Callable[..., Any]:
   return lambda params, frozen, batch: inputs(params, frozen, batch['image'])
-
-
-def make_add_squares(config: Any, model: Any) -> Callable[..., Any]:
-  """-> `add(total, known, frozen, batch, task)` for `squared_gradients`.
-
-  `total` is ({path: sum of squares}, number of images), `known` trainable
-  leaves and memory; of one device.
-  """
-  query_fn = steps.make_query(model)
-
-  def log_likelihood(params, memory, frozen, image, label, query, task):
-    whole = state_lib.overlay(frozen, params)
-    one = lambda tree: jax.tree.map(lambda x: x[None], tree)
-    logits = model.apply(
-        state_lib.variables(whole), one(image), one(query), task.index,
-        train=True, vote=False, memory=memory,
-        rngs={'dropout': jax.random.key(config.seed)}).logits
-    allowed = steps.class_mask(config, {}, task)
-    if allowed is not None:
-      logits = steps.masked(logits, allowed)
-    return -steps.cross_entropy(logits, one(label))[0]
-
-  def add(total, known, frozen, batch, task):
-    params, memory = known
-    query = query_fn(frozen, batch['image'])
-
-    def squares(rows):
-      image, label, mask, query = rows
-      grads = jax.grad(log_likelihood)(
-          params, memory, frozen, image, label, query, task)
-      return jax.tree.map(lambda g: mask * jnp.square(g), grads)
-
-    def add_rows(sums, rows):
-      found = jax.vmap(squares)(rows)
-      return jax.tree.map(lambda s, f: s + jnp.sum(f, axis=0), sums, found), 0
-
-    size = rows_at_once(batch['label'].shape[0], params)
-    rows = jax.tree.map(
-        lambda x: x.reshape(-1, size, *x.shape[1:]),
-        (batch['image'], batch['label'], batch['mask'], query))
-    sums, _ = jax.lax.scan(add_rows, total[0], rows)
-    return sums, total[1] + jnp.sum(batch['mask'])
-
-  return add
-
-
-def rows_at_once(batch_size: int, params: Any) -> int:
-  """Largest divisor of the batch whose images' gradients fit together.
-
-  Each image has gradients of its own, so a whole ViT-B is done one by one.
-  """
-  num_values = sum(np.size(leaf) for leaf in jax.tree.leaves(params))
-  return max(size for size in range(1, batch_size + 1)
-             if batch_size % size == 0 and (
-                 size == 1 or size * num_values <= _MAX_VALUES))

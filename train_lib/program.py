@@ -94,8 +94,7 @@ def create(config: Any, num_classes: int, class_names: Sequence[str] = ()
   like = {k.removeprefix('backbone/'): v for k, v in shapes.items()
           if k.startswith('backbone/')}
   weights = pretrained.from_config(config, unflatten(like))
-  optimizer = optimizer_lib.create(config, method.transform,
-                                   method.step_transform)
+  optimizer = optimizer_of(config, method)
   start = method.start if class_names else base.as_drawn
   program = Program(config, model, method, optimizer, weights, shapes,
                     start(tuple(class_names)))
@@ -117,6 +116,41 @@ def _check_trainable(program: Program) -> None:
       lambda params: state_lib.create(params, program.method, program.optimizer
                                       ).opt_state, trainable)
   optimizer_lib.check_rates(program.method.rates, trainable)
+  for learning in program.method.learning.values():
+    _check_learning(program, learning, trainable)
+
+
+def _check_learning(program: Program, learning: base.Learning, trainable: Any
+                    ) -> None:
+  """Whether phases of a kind can take turns with the plain one.
+
+  Raises:
+    ValueError: their optimizers remember other things, a rule matches no leaf,
+      or rows do not divide among devices.
+  """
+  optimizer_lib.check_rates(learning.rates, trainable)
+  other = optimizer_of(config_of(program.config, learning), program.method)
+  moments = [jax.eval_shape(o.init, trainable)
+             for o in (program.optimizer, other)]
+  if jax.tree.structure(moments[0]) != jax.tree.structure(moments[1]):
+    raise ValueError(f'config.optim {program.config.optim} does not go with '
+                     f'the {learning.config["optim"]} of the method')
+  if (learning.batch_size or 0) % jax.device_count():
+    raise ValueError(f'the method learns from {learning.batch_size} rows a '
+                     f'step, which {jax.device_count()} devices cannot share')
+
+
+def config_of(config: Any, learning: base.Learning) -> Any:
+  """The config of a kind of phases."""
+  config = config.copy_and_resolve_references()
+  config.update_from_flattened_dict(learning.config)
+  return config
+
+
+def optimizer_of(config: Any, method: base.Method
+                 ) -> optax.GradientTransformationExtraArgs:
+  """The optimizer that a config asks for around a method."""
+  return optimizer_lib.create(config, method.transform, method.step_transform)
 
 
 def unflatten(flat: dict[str, Any]) -> Any:

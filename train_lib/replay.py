@@ -41,6 +41,7 @@ import jax.numpy as jnp
 
 import input_pipeline
 from models.prompts import base
+from train_lib import losses
 from train_lib import steps
 from train_lib.parallel import AXIS
 
@@ -88,7 +89,7 @@ def _with_review(phases: Any) -> Any:
   def longer(stream, task):
     return (*phases(stream, task), base.Phase(
         'review', stream.review_schedule(task),
-        lambda start: stream.review_batches(task, start)))
+        lambda made, probe: stream.review_batches(task, made)))
 
   return longer
 
@@ -125,11 +126,11 @@ def dark_losses(context: base.LossContext) -> dict[str, Array]:
   distance = jnp.mean(jnp.square(context.logits - stored), axis=-1)
   logits = context.logits
   if 'class_mask' in batch:
-    logits = steps.masked(logits, batch['class_mask'])
+    logits = losses.masked(logits, batch['class_mask'])
   relabelled = (1 - batch['dark']) * batch['replayed'] * context.mask
   return {'dark': mean_over_devices(distance, batch['dark'] * context.mask),
           'replayed': mean_over_devices(
-              steps.cross_entropy(logits, batch['label']),
+              losses.cross_entropy(logits, batch['label']),
               relabelled * (batch['weight'] == 0))}
 
 

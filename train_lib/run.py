@@ -13,12 +13,14 @@
 # limitations under the License.
 """What all tasks of a run share: compiled steps, evaluator, log and keeper."""
 
+from collections.abc import Iterable, Mapping
 import contextlib
 import dataclasses
 from typing import Any
 
 import jax
 
+from models.prompts import base
 from train_lib import evaluate
 from train_lib import keeper as keeper_lib
 from train_lib import parallel
@@ -35,7 +37,7 @@ class Run:
   Attributes:
     program, stream: from `prepare`.
     frozen: replicated.
-    train_step: compiled once.
+    train_steps: of each kind of phase, compiled once.
     evaluator: scores evaluation sets.
     probe: what hooks may ask of the model; `probe.at(task)` is for a task.
     log: where metrics go.
@@ -45,27 +47,45 @@ class Run:
   program: program_lib.Program
   stream: Any
   frozen: Any
-  train_step: Any
+  train_steps: Mapping[str, Any]
   evaluator: evaluate.Evaluator
   probe: probe_lib.Probe
   log: run_log.RunLog
   keeper: keeper_lib.Keeper
 
+  def batches(self, phase: base.Phase, task: Any, made: int) -> Iterable[Any]:
+    """Device batches of all steps of a phase but the `made` first."""
+    batches = phase.batches(made, self.probe.at(task))
+    learning = self.program.method.learning.get(phase.kind, base.PLAIN)
+    if learning.loss is not None:
+      batches = map(parallel.host_share, batches)
+    return parallel.prefetch(batches)
+
 
 def start(program: program_lib.Program, stream: Any, frozen: Any,
           evaluator: evaluate.Evaluator, log: run_log.RunLog,
           keeper: keeper_lib.Keeper) -> Run:
-  """Puts the frozen parameters on the devices and makes the train step."""
+  """Puts the frozen parameters on the devices and makes the train steps."""
   frozen = parallel.replicate(frozen)
-  train_step = parallel.pmap(
-      steps.make_train_step(program.config, program.model, program.method,
-                            program.optimizer,
-                            global_batch_size=stream.global_batch_size),
-      in_axes=(0, 0, 0, None),
+  train_steps = {kind: make_train_step(program, kind, stream.global_batch_size)
+                 for kind in ('', *program.method.learning)}
+  return Run(program, stream, frozen, train_steps, evaluator,
+             probe_lib.Probe(program, stream, frozen, log=log), log, keeper)
+
+
+def make_train_step(program: program_lib.Program, kind: str, batch_size: int
+                    ) -> Any:
+  """The pmapped step of phases of a kind; `batch_size` is the stream's."""
+  learning = program.method.learning.get(kind, base.PLAIN)
+  config = program_lib.config_of(program.config, learning)
+  step = steps.make_train_step(
+      config, program.model, program.method,
+      program_lib.optimizer_of(config, program.method), learning=learning,
+      global_batch_size=learning.batch_size or batch_size)
+  return parallel.pmap(
+      step, in_axes=(0, 0, 0, None),
       # What was given up cannot be run again, operation by operation.
       donate_argnums=() if jax.config.jax_debug_nans else 0)
-  return Run(program, stream, frozen, train_step, evaluator,
-             probe_lib.Probe(program, stream, frozen, log=log), log, keeper)
 
 
 def open_log(program: program_lib.Program, stream: Any, workdir: str,

@@ -29,6 +29,7 @@ import numpy as np
 import optax
 
 from models.prompts import base
+from train_lib import losses
 from train_lib import optimizer as optimizer_lib
 from train_lib import state as state_lib
 from train_lib.parallel import AXIS
@@ -60,46 +61,12 @@ class TaskInfo:
                np.int32(first_step), np.int32(steps_per_epoch))
 
 
-def masked(logits: Array, class_mask: Array) -> Array:
-  """Logits [B, C] with all classes outside the mask at minus infinity.
-
-  The mask is [C], or [B, C] for one of its own per image.
-  """
-  return jnp.where(class_mask, logits, -jnp.inf)
-
-
-def cross_entropy(logits: Array, labels: Array) -> Array:
-  """[B, C], [B] -> [B]."""
-  return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-
-
-def l2_penalty(params: state_lib.FlatParams) -> Array:
-  """Half the squared norm of all leaves with more than one axis."""
-  return 0.5 * sum(jnp.sum(jnp.square(v)) for v in params.values()
-                   if v.ndim > 1)
-
-
 def make_query(model: Any) -> Callable[..., base.Query]:
   """-> `query(frozen, images [B, s, s, 3]) -> Query`, on the pristine tree."""
   if not model.prompt.query_needs:
     return lambda frozen, images: base.Query()
   return lambda frozen, images: model.apply(
       state_lib.variables(frozen), images, method='query')
-
-
-def class_mask(config: Any, batch: Batch, task: TaskInfo) -> Array | None:
-  """Classes that the loss sees, [C] or [B, C]; None for all of them.
-
-  `train_mask` holds for new images; replayed ones see all classes or, with
-  `replay.masked`, those of the task that each came with.
-  """
-  if not config.continual.train_mask:
-    return None
-  if 'replayed' not in batch:
-    return task.class_mask
-  if config.replay.masked:
-    return batch['class_mask']
-  return task.class_mask | (batch['replayed'][:, None] > 0)
 
 
 def image_keys(rng: Array, count: int) -> Array:
@@ -112,110 +79,72 @@ def image_keys(rng: Array, count: int) -> Array:
       first + jnp.arange(count))
 
 
-def mean_loss(logits: Array, batch: Batch) -> Array:
-  """Cross-entropy of a device's batch; the mean over devices is the loss.
-
-  With `weight` in the batch it is sum(weight * loss) / sum(weight) over all
-  devices, so that it does not matter which device holds the padding.
-  """
-  losses = cross_entropy(logits, batch['label'])
-  if 'weight' not in batch:
-    return jnp.mean(losses)
-  weight = batch['weight']
-  total = jax.lax.pmean(jnp.sum(weight), AXIS)
-  # Padding is of no class; its loss may be infinite, and 0 * inf is NaN.
-  losses = jnp.where(weight > 0, losses, 0.0)
-  return jnp.sum(weight * losses) / jnp.maximum(total, 1e-6)
-
-
-def make_gradients(config: Any, model: Any, method: base.Method
+def make_gradients(config: Any, model: Any, method: base.Method,
+                   learning: base.Learning = base.PLAIN
                    ) -> Callable[..., Any]:
   """-> `gradients(state, frozen, batch, task)`.
 
-  It returns (loss, logits, grads, memory).
-  The loss is cross-entropy plus the weighted losses of prompt and method plus
-  the L2 penalty; `logits` are those it saw (masked).  `grads` are averaged over
-  all devices and cover the trainable leaves or, with `grad_clip_scope = 'all'`,
-  every leaf of the prompted pass; they are 0 in what rests.  `memory` is
-  the method's, after the step.
+  It returns (loss, logits, grads, memory), see `losses.image_loss`; the L2
+  penalty is in the loss.  `grads` are averaged over all devices and cover the
+  trainable leaves or, with `grad_clip_scope = 'all'`, every leaf of the
+  prompted pass; they are 0 in what rests.
   """
+  on_images = learning.loss is None
+  loss_of = (losses.image_loss(config, model, method) if on_images
+             else losses.row_loss(learning.loss))
   query_fn = make_query(model)
   penalty = optimizer_lib.penalty_weight(config)
-  every_leaf = config.grad_clip_scope == 'all'
+  every_leaf = on_images and config.grad_clip_scope == 'all'
+  rates = (*method.rates, *learning.rates)
 
-  def context(state, params, query, batch, task, logits):
-    """What `method.extra_losses` receives."""
-    def forward(trainable):
-      whole = state_lib.overlay(jax.lax.stop_gradient(params), trainable)
-      return model.apply(
-          state_lib.variables(whole), batch['image'], query, jnp.int32(-1),
-          train=False, mask=batch.get('mask'), memory=state.memory).logits
-
-    return base.LossContext(
-        params={path: params[path] for path in state.params},
-        memory=state.memory, logits=logits, batch=batch, task=task,
-        mask=batch.get('mask', jnp.ones(logits.shape[:1])), forward=forward)
-
-  def loss_fn(params, rest, state, query, batch, task, rng, keys):
-    params = state_lib.overlay(rest, params)
-    out = model.apply(
-        state_lib.variables(params), batch['image'], query, task.index,
-        train=True, mask=batch.get('mask'), memory=state.memory,
-        image_keys=keys, rngs={'dropout': rng})
-    allowed, logits = class_mask(config, batch, task), out.logits
-    if allowed is not None:
-      logits = masked(logits, allowed)
-    loss = mean_loss(logits, batch)
-    seen = context(state, params, query, batch, task, out.logits)
-    losses = base.joined(out.selection.losses, method.extra_losses(seen))
-    for name, value in losses.items():
-      loss += method.loss_weights[name] * value
+  def loss_fn(params, *others):
+    loss, beside = loss_of(params, *others)
     if penalty:
-      loss += penalty * l2_penalty(params)
-    memory = state.memory
-    if method.update_memory:
-      memory = method.update_memory(jax.lax.stop_gradient(seen))
-    return loss, (logits, memory)
+      loss += penalty * losses.l2_penalty(state_lib.overlay(others[0], params))
+    return loss, beside
 
   def gradients(state, frozen, batch, task):
-    query = query_fn(frozen, batch['image'])
+    query = query_fn(frozen, batch['image']) if on_images else None
     rng = jax.random.fold_in(jax.random.key(config.seed), state.step)
     keys = image_keys(rng, batch['label'].shape[0])
-    rng = jax.random.fold_in(rng, jax.lax.axis_index(AXIS))
+    rngs = {'dropout': jax.random.fold_in(rng, jax.lax.axis_index(AXIS))}
     params, rest = state.params, frozen
     if every_leaf:
       params, rest = state_lib.overlay(frozen, state.params), {}
     (loss, (logits, memory)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-        params, rest, state, query, batch, task, rng, keys)
+        params, rest, query, state, batch, task, rngs, keys)
     grads = jax.lax.pmean(grads, AXIS)
-    rates = optimizer_lib.task_rates(method.rates, state.params, task)
-    return loss, logits, optimizer_lib.at_rest(grads, rates), memory
+    return loss, logits, optimizer_lib.at_rest(
+        grads, optimizer_lib.task_rates(rates, state.params, task)), memory
 
   return gradients
 
 
 def make_train_step(config: Any, model: Any, method: base.Method,
                     optimizer: optax.GradientTransformationExtraArgs, *,
-                    global_batch_size: int, metrics: Any = None
+                    global_batch_size: int, metrics: Any = None,
+                    learning: base.Learning = base.PLAIN
                     ) -> Callable[..., Any]:
   """-> `train_step(state, frozen, batch, task) -> (state, TrainMetrics)`.
 
   `metrics` replaces the CLU collection, so that a machine without CLU can run
-  the step (benchmarks/measure.py).
+  the step (benchmarks/measure.py).  `config` and `optimizer` are those of a
+  phase, `global_batch_size` its rows, and `learning` how it learns.
 
   Per device, a batch holds `image` [B, s, s, 3] float32 and `label` [B] int32.
   Replay adds rows to them, and entries of float32 [B]:
     mask: 0 for padding, which must not vote on prompts.
     weight: of the row in the cross-entropy; 0 keeps it out.
-    replayed: 1 for images of the store, see `class_mask`.
+    replayed: 1 for images of the store, see `losses.class_mask`.
   and, with `replay.masked`, bool `class_mask` [B, C].
-  Whatever else is in the batch is for the method.  Metrics are gathered over
-  all devices.
+  Whatever else is in the batch is for the method; a loss of its own wants
+  `label` alone.  Metrics are gathered over all devices.
   """
   if metrics is None:
     from train_lib import metrics as metrics_lib  # needs CLU
     metrics = metrics_lib.TrainMetrics
-  gradients = make_gradients(config, model, method)
+  gradients = make_gradients(config, model, method, learning)
+  rates = (*method.rates, *learning.rates)
   rate_fn = functools.partial(
       optimizer_lib.learning_rate,
       **optimizer_lib.schedule_options(config, global_batch_size))
@@ -230,7 +159,7 @@ def make_train_step(config: Any, model: Any, method: base.Method,
         {path: grads[path] for path in state.params}, state.opt_state,
         state.params, grad_norm=norm, learning_rate=rate, memory=state.memory)
     updates = optimizer_lib.at_rates(updates, optimizer_lib.task_rates(
-        method.rates, state.params, task))
+        rates, state.params, task))
     state = state.replace(
         step=state.step + 1, opt_state=opt_state, memory=memory,
         params=optax.apply_updates(state.params, updates))

@@ -135,6 +135,8 @@ def train_task(run: run_lib.Run, state: Any, task: Any) -> Any:
     return state
   first = 0
   for phase in program.method.phases(run.stream, task):
+    if keeper.enter(phase, first):
+      state = begin_phase(program, state, task, phase, probe)
     state = train_phase(run, state, task, phase, first)
     first += phase.schedule.num_steps
   state = end_task(program, state, task, probe)
@@ -160,9 +162,10 @@ def train_phase(run: run_lib.Run, state: Any, task: Any, phase: Any,
   info = steps.TaskInfo.create(
       task.index, task.class_mask, first_step=keeper.step - made,
       steps_per_epoch=schedule.steps_per_epoch)
-  batches = parallel.prefetch(phase.batches(made))
+  train_step = run.train_steps[phase.kind]
+  batches = run.batches(phase, task, made)
   for i, batch in enumerate(batches, start=made + 1):
-    state, metrics = run.train_step(state, run.frozen, batch, info)
+    state, metrics = train_step(state, run.frozen, batch, info)
     run.log.train_step(metrics, task=task.index, step=i - 1,
                        steps_per_epoch=schedule.steps_per_epoch)
     keeper.count_step()
@@ -206,23 +209,32 @@ def score(run: run_lib.Run, state: Any, task: Any, *, compare: bool
 def begin_task(program: program_lib.Program, state: Any, task: Any,
                probe: probe_lib.Probe) -> Any:
   """New optimizer, then the method's hook; replicated state in and out."""
-  renew = program.config.reinit_optimizer and task.index > 0
-  hook = program.method.begin_task
+  return between_steps(
+      program, state, task, program.method.begin_task, probe,
+      renew=program.config.reinit_optimizer and task.index > 0)
+
+
+def begin_phase(program: program_lib.Program, state: Any, task: Any,
+                phase: base.Phase, probe: probe_lib.Probe) -> Any:
+  """New optimizer if the phase has one of its own, then the phase's hook."""
+  return between_steps(program, state, task, phase.begin, probe,
+                       renew=bool(phase.kind))
+
+
+def end_task(program: program_lib.Program, state: Any, task: Any,
+             probe: probe_lib.Probe) -> Any:
+  """The method's hook after a task; replicated state in and out."""
+  return between_steps(program, state, task, program.method.end_task, probe)
+
+
+def between_steps(program: program_lib.Program, state: Any, task: Any,
+                  hook: base.Hook, probe: probe_lib.Probe, *,
+                  renew: bool = False) -> Any:
+  """A new optimizer if asked for, then a hook; replicated in and out."""
   if not renew and hook is base.keep_state:
     return state
   before = after = parallel.unreplicate(state)
   if renew:
     after = state_lib.with_new_optimizer(before, program.optimizer)
   after = hook(after, task.index, probe)
-  return state if after is before else parallel.replicate(after)
-
-
-def end_task(program: program_lib.Program, state: Any, task: Any,
-             probe: probe_lib.Probe) -> Any:
-  """The method's hook after a task; replicated state in and out."""
-  hook = program.method.end_task
-  if hook is base.keep_state:
-    return state
-  before = parallel.unreplicate(state)
-  after = hook(before, task.index, probe)
   return state if after is before else parallel.replicate(after)

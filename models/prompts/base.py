@@ -30,20 +30,25 @@ from models import vit
 from models.prompts.method import as_drawn
 from models.prompts.method import Fill
 from models.prompts.method import HeatMap
-from models.prompts.method import Hook
 from models.prompts.method import joined
-from models.prompts.method import keep_state
 from models.prompts.method import LossContext
 from models.prompts.method import Method
-from models.prompts.method import no_phases
 from models.prompts.method import Overlays
-from models.prompts.method import Phase
-from models.prompts.method import Rate
+from models.prompts.phases import Hook
+from models.prompts.phases import keep_state
+from models.prompts.phases import Learning
+from models.prompts.phases import no_phases
+from models.prompts.phases import one_phase
+from models.prompts.phases import Phase
+from models.prompts.phases import PLAIN
+from models.prompts.phases import Rate
+from models.prompts.phases import RowContext
 from models.prompts.spaces import Space
 
-__all__ = ('Fill', 'HeatMap', 'Hook', 'LossContext', 'Method', 'Overlays',
-           'Phase', 'Prompt', 'Query', 'Rate', 'Selection', 'Space', 'as_drawn',
-           'joined', 'keep_state', 'no_phases')
+__all__ = ('PLAIN', 'Fill', 'HeatMap', 'Hook', 'Learning', 'LossContext',
+           'Method', 'Overlays', 'Phase', 'Prompt', 'Query', 'Rate',
+           'RowContext', 'Selection', 'Space', 'as_drawn', 'joined',
+           'keep_state', 'no_phases', 'one_phase')
 Array = jax.Array
 
 

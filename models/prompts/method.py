@@ -11,14 +11,14 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What a method consists of: its prompt, losses, memory, hooks and phases.
+"""What a method consists of: its prompt, losses, memory and hooks.
 
 All parts but the prompt default to doing nothing.  What works with any method
 (a regularizer, replay) is a function from one `Method` to another, see
 `Method.with_part`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 from typing import Any
 
@@ -26,6 +26,13 @@ import flax
 import flax.linen as nn
 import jax
 import optax
+
+from models.prompts.phases import Hook
+from models.prompts.phases import keep_state
+from models.prompts.phases import Learning
+from models.prompts.phases import one_phase
+from models.prompts.phases import Phase
+from models.prompts.phases import Rate
 
 Array = jax.Array
 
@@ -62,27 +69,9 @@ class LossContext:
 ExtraLosses = Callable[[LossContext], Mapping[str, Array]]
 
 
-def keep_state(state: Any, task_index: int, probe: Any) -> Any:
-  """The hook that does nothing."""
-  del task_index, probe
-  return state
-
-
 # Inside the train step, after the gradients: the whole new `TrainState.memory`,
 # the same on every device (gather over `parallel.AXIS` what differs).
 UpdateMemory = Callable[[LossContext], Any]
-
-# Host side, between tasks: `hook(state, task_index, probe)` on the unreplicated
-# train state (numpy leaves); every host calls it alike.  `probe` is a
-# `train_lib.probe.Probe`.  Must keep tree structure, shapes and dtypes; returns
-# the very same object when it changes nothing.
-Hook = Callable[[Any, int, Any], Any]
-
-# (regex over whole leaf paths, `factor(task)` of a `steps.TaskInfo`): what the
-# steps of these leaves are multiplied by in a task, by broadcasting.  Where it
-# is 0 nothing moves, and the gradient counts nowhere.
-Rate = tuple[str, Callable[[Any], Array]]
-
 
 def no_losses(context: LossContext) -> Mapping[str, Array]:
   """The extra losses of a method that has none."""
@@ -129,34 +118,6 @@ Pictures = Callable[[Mapping[int, Mapping[str, Any]]],
                     Mapping[str, HeatMap | Overlays]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Phase:
-  """A part of a task with steps of its own.
-
-  Attributes:
-    name: `train`, `review`, ...
-    schedule: `num_steps` and `steps_per_epoch`; the learning rate starts anew.
-    batches: steps already made -> host batches of the other steps, all of one
-      structure.
-  """
-
-  name: str
-  schedule: Any
-  batches: Callable[[int], Iterable[Any]]
-
-
-def one_phase(stream: Any, task: Any) -> tuple[Phase, ...]:
-  """The phases of a method that trains on the task's images and no more."""
-  return (Phase('train', stream.schedule(task),
-                lambda start: stream.batches(task, start)),)
-
-
-def no_phases(stream: Any, task: Any) -> tuple[Phase, ...]:
-  """The phases of a method that trains on nothing."""
-  del stream, task
-  return ()
-
-
 # Fresh flat parameters of the whole model -> those that the run starts from.
 Fill = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 # At each start of a run: `start(class_names)`, names by head column, complains
@@ -192,6 +153,7 @@ class Method:
     extra_losses: terms of the loss beyond cross-entropy and the prompt's own.
     update_memory: changes the memory in every step; None for never.
     phases: `phases(stream, task)`, what a task consists of, in order.
+    learning: how phases of other kinds than the plain one learn, by kind.
     start: `start(class_names)`, what makes of fresh parameters those that a
       run starts from.
     check: `check(stream, shapes)` before anything is compiled, with the flat
@@ -211,6 +173,7 @@ class Method:
   extra_losses: ExtraLosses = no_losses
   update_memory: UpdateMemory | None = None
   phases: Callable[[Any, Any], tuple[Phase, ...]] = one_phase
+  learning: Mapping[str, Learning] = dataclasses.field(default_factory=dict)
   start: Start = as_drawn
   check: Callable[[Any, Any], None] = lambda stream, shapes: None
   pictures: Pictures = lambda shown: {}

@@ -24,6 +24,7 @@ from tests.parity import tolerances as tol
 from tests.parity import torch_bridge as bridge
 from tests.parity.fixture import Fixture
 from tests.parity.report import Report
+from train_lib import losses
 from train_lib import optimizer as optimizer_lib
 from train_lib import parallel
 from train_lib import state as state_lib
@@ -130,7 +131,7 @@ class Steps:
         query=query.cls, similarity=out.selection.similarity,
         prompt_idx=out.selection.indices,
         reduce_sim=-out.selection.losses['pull'], logits=out.logits,
-        cross_entropy=steps.mean_loss(logits, batch), loss=loss,
+        cross_entropy=losses.mean_loss(logits, batch), loss=loss,
         grad_norm=norm, grad=grads, grad_clipped=clipped,
         grad_projected=projected)
     return seen, step(state, frozen, batch, task)[0]

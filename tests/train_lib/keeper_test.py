@@ -11,6 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+import dataclasses
 import types
 
 import numpy as np
@@ -18,6 +19,7 @@ import pytest
 
 from input_pipeline import examples
 from input_pipeline import order
+from models.prompts import base
 from tests import fakes
 from train_lib import keeper
 from train_lib import train
@@ -36,15 +38,20 @@ def _stream(num_images, *, batch, epochs):
 
 def test_a_step_is_named_by_epoch_batch_and_rows():
   stream = _stream(10, batch=4, epochs=3)  # 2 steps an epoch, 6 in all
-  assert keeper.batch_name(stream, 1, 1) == (
+  (phase,) = base.one_phase(stream, stream.tasks[1])
+  assert keeper.batch_name(stream, 1, phase, 1) == (
       'epoch 1, batch 1 of 2, training images 100, 101, 102, 103')
-  assert keeper.batch_name(stream, 1, 6) == (
+  assert keeper.batch_name(stream, 1, phase, 6) == (
       'epoch 3, batch 2 of 2, training images 120, 121, 122, 123')
-  assert keeper.batch_name(stream, 1, 7) == 'in the review of the replay store'
+  phase = dataclasses.replace(phase, name='review')
+  assert keeper.batch_name(stream, 1, phase, 3) == (
+      'epoch 2, batch 1 of 2 of phase review')
 
 
 def test_a_large_batch_is_cut():
-  text = keeper.batch_name(_stream(300, batch=130, epochs=1), 1, 2)
+  stream = _stream(300, batch=130, epochs=1)
+  (phase,) = base.one_phase(stream, stream.tasks[1])
+  text = keeper.batch_name(stream, 1, phase, 2)
   assert text.startswith('epoch 1, batch 2 of 2, training images 230, 231,')
   assert text.endswith(', 357 and 2 more')
 

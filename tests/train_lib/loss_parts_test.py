@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 from tests import fakes
+from train_lib import losses
 from train_lib import parallel
 from train_lib import state as state_lib
 from train_lib import steps
@@ -39,7 +40,7 @@ def test_weighted_mean_by_hand(devices):
   batch = {'label': np.array([0, 0, 1, 1]),
            'weight': np.array([1.0, 0.5, 0.0, 0.0], np.float32)}
   loss = parallel.pmap(lambda x, b: jax.lax.pmean(
-      steps.mean_loss(x, b), parallel.AXIS), devices=devices)
+      losses.mean_loss(x, b), parallel.AXIS), devices=devices)
   found = loss(*parallel.shard((logits, batch), devices))[0]
   # The last row is of a class that cannot win: infinite, but without weight.
   expected = (1.0 * np.log(2.0) + 0.5 * np.log(4 / 3)) / 1.5
@@ -54,7 +55,7 @@ def test_replayed_images_see_all_classes_or_their_tasks(changes, expected):
   batch = {'replayed': jnp.array([0.0, 1.0])}
   if changes.get('replay.masked'):  # each row has the classes of its own task
     batch['class_mask'] = jnp.array(expected, bool)
-  found = steps.class_mask(_config(**changes), batch,
+  found = losses.class_mask(_config(**changes), batch,
                            fakes.task_info(classes=(2, 3)))
   if expected is None:
     assert found is None

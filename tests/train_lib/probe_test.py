@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from tests import fakes
+from train_lib import fisher
 from train_lib import parallel
 from train_lib import probe as probe_lib
 from train_lib import state as state_lib
@@ -92,9 +93,9 @@ def test_the_batch_does_not_matter_with_a_vote_and_nothing_compiles_twice(
 
 
 def test_no_more_images_at_once_than_their_gradients_fit():
-  limit = probe_lib._MAX_VALUES
+  limit = fisher._MAX_VALUES
   few, many = np.zeros(10), np.broadcast_to(0.0, (limit,))
-  assert probe_lib.rows_at_once(12, {'a': few, 'b': few}) == 12
-  assert probe_lib.rows_at_once(12, {'a': many, 'b': few}) == 1
+  assert fisher.rows_at_once(12, {'a': few, 'b': few}) == 12
+  assert fisher.rows_at_once(12, {'a': many, 'b': few}) == 1
   fifth = np.broadcast_to(0.0, (limit // 5,))
-  assert probe_lib.rows_at_once(12, {'a': fifth}) == 4  # divides 12, 5 do not
+  assert fisher.rows_at_once(12, {'a': fifth}) == 4  # divides 12, 5 do not

@@ -20,6 +20,7 @@ import pytest
 
 from models.prompts import base
 from tests import fakes
+from train_lib import losses
 from train_lib import parallel
 from train_lib import program as program_lib
 from train_lib import replay
@@ -142,8 +143,8 @@ def test_der_plus_plus_is_the_sum_of_its_three_means():
 def _replay_loss(config, logits, batch):
   """The step's cross-entropy of one device in task 1, classes 2 and 3."""
   def loss(logits, batch):
-    mask = steps.class_mask(config, batch, fakes.task_info(1, classes=(2, 3)))
-    return steps.mean_loss(steps.masked(logits, mask), batch)
+    mask = losses.class_mask(config, batch, fakes.task_info(1, classes=(2, 3)))
+    return losses.mean_loss(losses.masked(logits, mask), batch)
 
   return float(_per_device(loss, logits[None], jax.tree.map(
       lambda x: x[None], batch))[0])
