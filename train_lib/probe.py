@@ -143,26 +143,27 @@ class Probe:
                             for x, y in zip(before, sums, strict=True))
     return {name: x / total for name, (x, total) in found.items()}
 
-  def features(self, state: state_lib.TrainState, *, augment: bool = False,
-               prompted: bool = True) -> dict[str, np.ndarray]:
+  def features(self, state: state_lib.TrainState | None, *,
+               augment: bool = False) -> dict[str, np.ndarray]:
     """What the model makes of each training image of the task.
 
     Args:
-      state: unreplicated.
+      state: unreplicated, for the prompted pass: with the prompts that an image
+        of the task has in training, but without a vote; None for no such pass.
       augment: images as in training, else as in a test.
-      prompted: whether to make the prompted pass, with the prompts that an
-        image of the task has in training, but without a vote.
 
     Returns:
       `{'label': int32 [N], 'query': ..., 'pre_logits': ...}`, float32 [N, E],
       as far as there is a query and a prompted pass; in an order that depends
       on (seed, task) alone, alike on all hosts.
     """
+    prompted = state is not None
     ask = self._pmap(f'features {prompted}', lambda: collection.make_features(
         self.program.model, prompted=prompted, seed=self.program.config.seed),
                      in_axes=(0, 0, 0, 0, None))
     known = parallel.replicate(
-        (dict(state.params), state.memory), self.devices)
+        (dict(state.params), state.memory) if prompted else ({}, {}),
+        self.devices)
     batches = self.stream.drawn_batches(
         self.task, self.task.num_examples, augment=augment)
     parts = [parallel.local(ask(*known, self.frozen, batch,

@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import optax
 
@@ -117,17 +118,17 @@ def _check_trainable(program: Program) -> None:
                                       ).opt_state, trainable)
   optimizer_lib.check_rates(program.method.rates, trainable)
   for learning in program.method.learning.values():
-    _check_learning(program, learning, trainable)
+    check_learning(program, learning)
 
 
-def _check_learning(program: Program, learning: base.Learning, trainable: Any
-                    ) -> None:
+def check_learning(program: Program, learning: base.Learning) -> None:
   """Whether phases of a kind can take turns with the plain one.
 
   Raises:
     ValueError: their optimizers remember other things, a rule matches no leaf,
       or rows do not divide among devices.
   """
+  _, trainable = program.split(program.shapes)
   optimizer_lib.check_rates(learning.rates, trainable)
   other = optimizer_of(config_of(program.config, learning), program.method)
   moments = [jax.eval_shape(o.init, trainable)
@@ -142,7 +143,7 @@ def _check_learning(program: Program, learning: base.Learning, trainable: Any
 
 def config_of(config: Any, learning: base.Learning) -> Any:
   """The config of a kind of phases."""
-  config = config.copy_and_resolve_references()
+  config = ml_collections.ConfigDict(config)
   config.update_from_flattened_dict(learning.config)
   return config
 

@@ -63,14 +63,13 @@ class RunLog:
         unit='img', unit_scale=True, disable=not self._first_host,
         mininterval=1, dynamic_ncols=True)
     self._batch_size, self._num_tasks = batch_size, num_tasks
-    self._num_epochs = config.num_epochs
     self._histograms = config.prompt_histogram
     self._pending: list[Any] = []
     self._merged: Any = None  # of the steps before those
 
-  def train_step(self, metrics: Any, *, task: int, step: int,
-                 steps_per_epoch: int) -> None:
-    """Takes the metrics of one step, still on the devices.
+  def train_step(self, metrics: Any, *, task: int, phase: Any, step: int
+                 ) -> None:
+    """Takes the metrics of a phase's step (from 1), still on the devices.
 
     Waits for the step before the last, so that no more than two batches wait
     on the devices.
@@ -78,10 +77,12 @@ class RunLog:
     self._pending.append(metrics)
     jax.block_until_ready(self._pending[-2:][0])
     self._bar.update(self._batch_size)
+    schedule = phase.schedule
+    name = '' if phase.name == 'train' else f'{phase.name} '
     self._bar.set_description(
-        f'task {task + 1}/{self._num_tasks} '
-        f'epoch {min(step // steps_per_epoch + 1, self._num_epochs)}'
-        f'/{self._num_epochs} step {step + 1}', refresh=False)
+        f'task {task + 1}/{self._num_tasks} {name}'
+        f'epoch {(step - 1) // schedule.steps_per_epoch + 1}'
+        f'/{schedule.num_epochs} step {step}', refresh=False)
 
   def flush_train(self, global_step: int, *, task: int) -> dict[str, float]:
     """Writes the means since the last flush and returns them."""

@@ -156,6 +156,8 @@ def train_phase(run: run_lib.Run, state: Any, task: Any, phase: Any,
     first: steps that the task makes before this phase.
   """
   keeper, schedule = run.keeper, phase.schedule
+  if not schedule.num_steps:
+    return state
   made = min(keeper.place.steps - first, schedule.num_steps)
   if made:
     evaluate_within(run, state, task, schedule, made)
@@ -166,8 +168,7 @@ def train_phase(run: run_lib.Run, state: Any, task: Any, phase: Any,
   batches = run.batches(phase, task, made)
   for i, batch in enumerate(batches, start=made + 1):
     state, metrics = train_step(state, run.frozen, batch, info)
-    run.log.train_step(metrics, task=task.index, step=i - 1,
-                       steps_per_epoch=schedule.steps_per_epoch)
+    run.log.train_step(metrics, task=task.index, phase=phase, step=i)
     keeper.count_step()
     if i % schedule.steps_per_epoch == 0:
       keeper.flush_log()

@@ -98,7 +98,7 @@ class Phase:
 
   Attributes:
     name: `train`, `review`, ...
-    schedule: `num_steps` and `steps_per_epoch`; the learning rate starts anew.
+    schedule: an `order.Schedule`; the learning rate starts anew.
     batches: `batches(made, probe)`, host batches of all steps but the `made`
       first, all of one structure; they hold this host's share of the images,
       or all rows of the step where the kind has a loss of its own.

@@ -1,0 +1,245 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Whole small runs of tasks whose phases learn in ways of their own."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from input_pipeline import order
+from models.prompts import base
+from models.prompts import class_statistics
+from tests import fakes
+from tests.torture import comparison
+from train_lib import checkpoint
+from train_lib import losses
+from train_lib import parallel
+from train_lib import program as program_lib
+from train_lib import run_log
+from train_lib import steps as steps_lib
+from train_lib import train
+from train_lib import workdir as workdir_lib
+
+ROWS, WIDTH = 16, 16
+WARM, ALIGN = 3, 4  # steps of the phases around 5 steps on images
+
+
+class Killed(Exception):
+  """The run was killed."""
+
+
+def head_loss(vectors, context):
+  """Cross-entropy of the plain head on vectors [B, E]."""
+  logits = losses.masked(
+      vectors @ context.params['head/kernel'] + context.params['head/bias'],
+      context.task.class_mask)
+  return jnp.mean(losses.cross_entropy(logits, context.batch['label'])), logits
+
+
+def warm_loss(context):
+  return head_loss(context.batch['vector'], context)
+
+
+def align_loss(context):
+  labels = context.batch['label']
+  return head_loss(class_statistics.draw(
+      context.memory['features'], labels, labels * 0, context.keys), context)
+
+
+def warm_batches(task, made, probe):
+  """The task's features, again and again."""
+  found = probe.features(None)
+  for step in range(made, WARM):
+    rows = np.arange(step * ROWS, (step + 1) * ROWS) % task.num_examples
+    yield {'label': found['label'][rows], 'vector': found['query'][rows]}
+
+
+def align_batches(task, made, probe):
+  del probe
+  for step in range(made, ALIGN):
+    rng = np.random.default_rng([task.index, step])
+    yield {'label': rng.choice(np.flatnonzero(task.class_mask), ROWS
+                               ).astype(np.int32)}
+
+
+def store_statistics(state, task_index, probe):
+  del task_index
+  found = probe.features(state)
+  return state.replace(memory={'features': class_statistics.learned(
+      state.memory['features'], found['pre_logits'], found['label'])})
+
+
+def with_phases(method, begun):
+  """A method of three phases; `begun` collects (task, phase)."""
+  def begin(hook, name):
+    def called(state, task_index, probe):
+      begun.append((task_index, name))
+      return hook(state, task_index, probe)
+    return called
+
+  def phases(stream, task):
+    steps = ALIGN if task.index else 0
+    warm, align = (order.Schedule(n, 1, n) for n in (WARM, steps))
+    (plain,) = base.one_phase(stream, task)
+    return (
+        base.Phase('warm', warm, functools.partial(warm_batches, task), 'rows',
+                   begin(base.keep_state, 'warm')),
+        plain,
+        base.Phase('align', align, functools.partial(align_batches, task),
+                   'drawn', begin(store_statistics, 'align')))
+
+  rows = functools.partial(base.Learning, batch_size=ROWS,
+                           rates=(('prompt/.*', lambda task: 0.0),))
+  return dataclasses.replace(
+      method, phases=phases,
+      memory=lambda params: {
+          'features': class_statistics.empty(fakes.NUM_CLASSES, 1, WIDTH)},
+      learning={'rows': rows(loss=warm_loss, config={'learning_rate': 0.1}),
+                'drawn': rows(loss=align_loss, config={
+                    'optim': 'adamw', 'weight_decay': 0.1})})
+
+
+@pytest.fixture(name='config', scope='module')
+def _config(tmp_path_factory):
+  return fakes.config(tmp_path_factory.mktemp('inputs'), num_epochs=1,
+                      eval_per_epochs=0, checkpoint_every_steps=2)
+
+
+@pytest.fixture(name='unbroken', scope='module')
+def _unbroken(config, tmp_path_factory):
+  """(workdir, hooks that were called)."""
+  workdir, begun = tmp_path_factory.mktemp('unbroken'), []
+  _run(config, workdir, begun)
+  return workdir, begun
+
+
+def _prepare(config, begun):
+  program, stream = train.prepare(config)
+  return dataclasses.replace(
+      program, method=with_phases(program.method, begun)), stream
+
+
+def _run(config, workdir, begun):
+  return train.train_and_evaluate(*_prepare(config, begun), str(workdir))
+
+
+def _state(config, workdir):
+  program, _ = _prepare(config, [])
+  saved = checkpoint.Checkpointer(workdir / 'checkpoints')
+  try:
+    return saved.restore_latest(program.start()[1])[1]
+  finally:
+    saved.close()
+
+
+def test_each_phase_begins_once_in_order_even_without_steps(unbroken):
+  assert unbroken[1] == [(task, name) for task in range(3)
+                         for name in ('warm', 'align')]
+
+
+def test_all_steps_of_all_phases_are_made(config, unbroken):
+  program, stream = _prepare(config, [])
+  assert program_lib.num_steps(program, stream) == [
+      WARM + 5, WARM + 5 + ALIGN, WARM + 5 + ALIGN]
+  assert int(_state(config, unbroken[0]).step) == 3 * (WARM + 5) + 2 * ALIGN
+
+
+def test_the_last_phase_has_an_optimizer_of_its_own(config, unbroken):
+  counts = [x for x in jax.tree.leaves(_state(config, unbroken[0]).opt_state)
+            if x.dtype == np.int32]
+  assert [int(x) for x in counts] == [ALIGN]
+
+
+def test_statistics_are_of_all_classes(config, unbroken):
+  stats = _state(config, unbroken[0]).memory['features']
+  np.testing.assert_array_equal(stats['count'], 20)
+  assert np.all(stats['variance'].mean(-1) > 0)
+
+
+# Saved after every second step of the run: in and between phases and tasks.
+@pytest.mark.parametrize(('call', 'place'), [
+    (3, (0, 2)), (5, (0, 4)), (10, (0, 8)), (18, (1, 8)), (20, (1, 10))])
+def test_a_run_killed_in_any_phase_goes_on_exactly(
+    config, unbroken, tmp_path, monkeypatch, call, place):
+  train_step, calls = run_log.RunLog.train_step, []
+
+  def deadly(*args, **options):
+    calls.append(1)
+    if len(calls) == call:
+      raise Killed
+    return train_step(*args, **options)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(run_log.RunLog, 'train_step', deadly)
+    with pytest.raises(Killed):
+      _run(config, tmp_path, [])
+  with workdir_lib.open_checkpoints(str(tmp_path)) as checkpoints:
+    found = checkpoints.latest
+  assert (found.task, found.steps) == place
+  _run(config, tmp_path, [])
+  assert comparison.difference(unbroken[0], tmp_path) == ''
+
+
+def _steps_of_kind(config, kind, devices):
+  """Trainable leaves before and after a step of a kind."""
+  program, _ = _prepare(config, [])
+  learning = program.method.learning[kind]
+  changed = program_lib.config_of(program.config, learning)
+  optimizer = program_lib.optimizer_of(changed, program.method)
+  step = parallel.pmap(steps_lib.make_train_step(
+      changed, program.model, program.method, optimizer, learning=learning,
+      global_batch_size=ROWS), in_axes=(0, 0, 0, None), devices=devices)
+  frozen, state = program.start()
+  stats = {name: x + 1 for name, x in state.memory['features'].items()}
+  state = state.replace(memory={'features': stats})
+  rng = np.random.default_rng(0)
+  batch = {'label': np.arange(ROWS, dtype=np.int32) % 3 % 2,
+           'vector': rng.normal(size=(ROWS, WIDTH)).astype(np.float32)}
+  after, metrics = step(
+      parallel.replicate(state, devices), parallel.replicate(frozen, devices),
+      parallel.shard(batch, devices), fakes.task_info(0, classes=(0, 1)))
+  return state.params, parallel.unreplicate(after).params, metrics
+
+
+@pytest.mark.parametrize('kind', ['rows', 'drawn'])
+def test_a_kind_is_the_same_on_one_and_on_eight_devices(config, kind):
+  before, one, _ = _steps_of_kind(config, kind, jax.devices()[:1])
+  _, eight, _ = _steps_of_kind(config, kind, jax.devices())
+  for path, leaf in one.items():
+    np.testing.assert_allclose(leaf, eight[path], rtol=1e-5, atol=1e-6)
+    assert np.any(leaf != before[path]) == path.startswith('head/')
+
+
+def test_the_rate_of_a_kind_is_for_its_own_rows(config):
+  _, after, metrics = _steps_of_kind(config, 'rows', jax.devices()[:1])
+  rate = 0.1 * ROWS / 256
+  found = parallel.unreplicate(metrics).compute()['learning_rate']
+  np.testing.assert_allclose(found, rate, rtol=1e-6)
+  # Adam's first step is the rate itself, for the classes that the loss sees.
+  np.testing.assert_allclose(np.abs(after['head/bias'])[:2], rate, rtol=1e-3)
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    ({'batch_size': 12}, 'learns from 12 rows a step, which 8 devices'),
+    ({'config': {'optim': 'sgd'}}, 'optim adam does not go with the sgd'),
+    ({'rates': (('none', None),)}, "'none' matches no trainable parameter")])
+def test_a_kind_that_cannot_work_is_refused(config, change, message):
+  program, _ = train.prepare(config)
+  learning = base.Learning(loss=warm_loss, **change)
+  with pytest.raises(ValueError, match=message):
+    program_lib.check_learning(program, learning)
