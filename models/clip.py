@@ -179,6 +179,10 @@ class Variant(vit.Variant):
 VARIANTS = {
     'CLIP-B_16': Variant(16, 768, 12, 12, 3072),
     'CLIP-B_32': Variant(32, 768, 12, 12, 3072),
+    # Made by tools/pretrain_letters_clip.py; its tokens are characters.
+    'CLIP-letters': Variant(
+        4, 64, 4, 4, 256, joint_width=64, text_shape=TextShape(
+            width=64, depth=2, num_heads=4, mlp_dim=256, vocabulary=31)),
     # Its vocabulary is that of 30 merges.
     'CLIP-testing': Variant(
         4, 16, 2, 2, 32, joint_width=16, text_shape=TextShape(

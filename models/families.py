@@ -59,7 +59,7 @@ FAMILIES = {family.name: family for family in (
     Family('ibot', True, 'imagenet'),
     Family('moco', True, 'imagenet'),
     Family('clip', False, 'clip'),
-    Family('letters', False, 'zero_one'),  # tools/pretrain_letters.py
+    Family('letters', False, 'zero_one'),  # tools/pretrain_letters*.py
 )}
 _TIMM = Family('timm', True)
 _NUM_IN21K = 21843
@@ -106,7 +106,7 @@ def find(path: str, *, model_name: str, address: str = '') -> Family:
 
 def of_model(model_name: str) -> Family:
   """The family that a variant is made for."""
-  if model_name == 'ViT-digits':
+  if model_name in ('ViT-digits', 'CLIP-letters'):
     return FAMILIES['letters']
   gelu = backbones.VARIANTS[model_name].traits.gelu
   return FAMILIES[{'exact': 'deit', 'tanh': 'original', 'quick': 'clip'}[gelu]]

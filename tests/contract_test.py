@@ -213,8 +213,9 @@ def test_every_recipe_says_how_to_run_it(name):
   assert f'configs/{name}.py' in documentation
 
 
-def test_shipped_weights_fit_the_offline_default():
-  config = _recipe('digits_l2p')
+@pytest.mark.parametrize('name', ['digits_l2p', 'digits_clip_zeroshot'])
+def test_shipped_weights_fit_the_offline_recipes(name):
+  config = _recipe(name)
   program = program_lib.create(config, 10)
   assert pathlib.Path(config.init_checkpoint).stat().st_size < 3 * 2**20
   assert program.backbone_params is not None

@@ -74,9 +74,14 @@ def draw(rng: np.random.Generator, count: int, glyphs: np.ndarray
     images [count, 8, 8] uint8 of 0 .. 16, labels [count] int32.
   """
   labels = rng.integers(glyphs.shape[0], size=count)
-  fonts = rng.integers(glyphs.shape[1], size=count)
-  images = [draw_one(rng, glyph) for glyph in glyphs[labels, fonts]]
-  return np.stack(images), labels.astype(np.int32)
+  return draw_these(rng, labels, glyphs), labels.astype(np.int32)
+
+
+def draw_these(rng: np.random.Generator, labels: np.ndarray,
+               glyphs: np.ndarray) -> np.ndarray:
+  """Draws one letter per label, each in a random font: [B, 8, 8] as `draw`."""
+  fonts = rng.integers(glyphs.shape[1], size=len(labels))
+  return np.stack([draw_one(rng, glyph) for glyph in glyphs[labels, fonts]])
 
 
 def to_input(images: np.ndarray) -> np.ndarray:

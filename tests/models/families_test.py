@@ -141,7 +141,7 @@ class TestInputRange:
 
   @pytest.mark.parametrize('model_name, expected', [
       ('ViT-B_16', 'minus_one_one'), ('DeiT-S_16', 'imagenet'),
-      ('ViT-digits', 'zero_one')])
+      ('ViT-digits', 'zero_one'), ('CLIP-letters', 'zero_one')])
   def test_of_random_weights_is_that_of_the_model(self, model_name, expected):
     config = fakes.config(model_name=model_name, input_range='weights')
     assert config.input_range == expected
