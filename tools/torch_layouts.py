@@ -27,7 +27,7 @@ plain ViT must be there, and nothing that would change what it computes: a
 loader that skips what it does not know ends with random weights.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import dataclasses
 import re
 from typing import Any
@@ -77,9 +77,7 @@ def unpack(content: Any, *, network: str = 'teacher') -> Found:
             if name.startswith(prefix)}
   timm_names.refuse_distilled(inside)
   outside = [name for name in state if not name.startswith(prefix)]
-  depth = 1 + max((int(match[1]) for match in map(
-      re.compile(r'blocks\.(\d+)\.').match, inside) if match), default=-1)
-  wanted = timm_names.expected(depth)
+  wanted = timm_names.expected(_depth(inside))
   left_out = [*outside, *(name for name in inside if name not in wanted)]
   problems = [('missing {}', name) for name in sorted(wanted - inside.keys())]
   problems += [('unexpected {}', name) for name in sorted(left_out)
@@ -110,6 +108,12 @@ def arrays_in(content: Any, network: str) -> tuple[dict[str, Any], str]:
   return arrays, name
 
 
+def _depth(names: Iterable[str]) -> int:
+  """Number of blocks, by the last one that has an array."""
+  found = map(re.compile(r'blocks\.(\d+)\.').match, names)
+  return 1 + max((int(match[1]) for match in found if match), default=-1)
+
+
 def _prefix(state: Mapping[str, Any]) -> str:
   """What stands before the names of the backbone."""
   allowed = re.compile('(?:' + '|'.join(map(re.escape, _PREFIXES)) + ')*')
@@ -134,16 +138,25 @@ def _family(content: Mapping[str, Any], container: str, prefix: str) -> str:
 def num_heads(found: Found, family: str) -> int:
   """Heads of the published model of this width; the arrays do not tell.
 
+  Also makes sure that all its blocks are there: 12 at width 768, so 150 arrays.
+
   Raises:
-    ValueError: a width that none of the variants has.
+    ValueError: a width that none of the variants has, or another depth.
   """
   width = int(found.arrays['cls_token'].shape[-1])
-  if family == 'moco' and width == 384:
-    return 12  # as MoCo-v3 defines its small ViT; everybody else takes 6
   patch = int(found.arrays[_MARK].shape[-1])
-  heads = {variant.num_heads for variant in vit.VARIANTS.values()
-           if variant.width == width and variant.patch_size in (patch, 16)}
+  heads, depths = ({getattr(variant, name) for variant in vit.VARIANTS.values()
+                    if variant.width == width
+                    and variant.patch_size in (patch, 16)}
+                   for name in ('num_heads', 'depth'))
   if len(heads) != 1:
     raise ValueError(f'has width {width}, for which no number of heads is '
                      'known; give --num_heads')
+  depth = _depth(found.arrays)
+  if depth not in depths:
+    raise ValueError(f'has {depth} blocks, the published ViT of width {width} '
+                     f'has {depths.pop()}: arrays are missing at the end; for '
+                     'a model of your own give --num_heads')
+  if family == 'moco' and width == 384:
+    return 12  # as MoCo-v3 defines its small ViT; everybody else takes 6
   return heads.pop()

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Containers and prefixes of published checkpoints; the command; a run's."""
+"""The command that converts weights, and what it refuses."""
 
 import sys
 import zipfile
@@ -21,14 +21,10 @@ import pytest
 import safetensors.numpy
 
 from models import clip
-from models import families
 from models import formats
-from models import pretrained
 from tests import fakes
 from tests import weights
 from tools import convert_weights
-from tools import torch_layouts
-from train_lib import state as state_lib
 
 ONES = np.ones(3, np.float32)
 
@@ -36,129 +32,6 @@ ONES = np.ones(3, np.float32)
 @pytest.fixture(scope='module')
 def arrays():
   return fakes.backbone_arrays()
-
-
-def _prefixed(prefix, state):
-  return {prefix + name: array for name, array in state.items()}
-
-
-def _dino(state):
-  return state
-
-
-def _deit(state):
-  return {'model': {**state, 'head.weight': ONES, 'head.bias': ONES}}
-
-
-def _ibot_1k(state):
-  return {'state_dict': state}
-
-
-def _ibot_21k(state):
-  """Teacher without `module.`, student with it; what else is in the file."""
-  other = {name: 0 * array for name, array in state.items()}
-  return {
-      'student': {**_prefixed('module.backbone.', other),
-                  'module.backbone.masked_embed': ONES,
-                  'module.head.mlp.0.weight': ONES},
-      'teacher': {**_prefixed('backbone.', state), 'head.mlp.0.weight': ONES},
-      'optimizer': {'state': {0: {'exp_avg': ONES}}, 'param_groups': []},
-      'epoch': 80, 'args': object(), 'ibot_loss': {'center': ONES}}
-
-
-def _moco(state):
-  other = {name: 0 * array for name, array in state.items()}
-  base, momentum = 'module.base_encoder.', 'module.momentum_encoder.'
-  return {'epoch': 300, 'arch': 'vit_base', 'optimizer': {}, 'scaler': {},
-          'state_dict': {
-              **_prefixed(base, state), f'{base}head.0.weight': ONES,
-              f'{base}head.1.running_mean': ONES,
-              f'{base}head.1.num_batches_tracked': np.float32(7),
-              **_prefixed(momentum, other), f'{momentum}head.0.weight': ONES,
-              'module.predictor.0.weight': ONES}}
-
-
-@pytest.mark.parametrize('layout, family', [
-    (_dino, ''), (_deit, ''), (_ibot_1k, ''), (_ibot_21k, 'ibot'),
-    (_moco, 'moco')])
-def test_layouts_of_published_checkpoints(layout, family, arrays):
-  state = weights.to_timm(arrays)
-  found = torch_layouts.unpack(layout(state))
-  assert found.family == family
-  assert found.arrays.keys() == state.keys()
-  for name, array in state.items():
-    np.testing.assert_array_equal(found.arrays[name], array, name)
-
-
-def test_the_student_on_request(arrays):
-  content = _ibot_21k(weights.to_timm(arrays))
-  found = torch_layouts.unpack(content, network='student')
-  assert not np.any(found.arrays['cls_token'])
-  assert found.left_out == ('masked_embed', 'module.head.mlp.0.weight')
-
-
-def test_what_is_left_out_is_told(arrays):
-  found = torch_layouts.unpack(_deit(weights.to_timm(arrays)))
-  assert found.left_out == ('head.bias', 'head.weight')
-
-
-@pytest.mark.parametrize('change, message', [
-    (lambda s: s.pop('norm.bias'), 'missing norm.bias'),
-    (lambda s: s.update({'blocks.0.ls1.gamma': ONES}),
-     'unexpected blocks.0.ls1.gamma'),
-    (lambda s: s.update({'reg_token': ONES}), 'unexpected reg_token'),
-    (lambda s: s.update({'decoder_embed.weight': ONES}), 'decoder_embed'),
-    (lambda s: [s.pop(f'blocks.{i}.attn.qkv.bias') for i in range(3)],
-     r'blocks.\*.attn.qkv.bias \(in 3 blocks, 0 to 2\)'),
-    (lambda s: s.pop('patch_embed.proj.weight'), 'holds 0 arrays patch_embed'),
-    (lambda s: s.update({'dist_token': ONES}), 'dist_token.*distilled')])
-def test_what_is_no_plain_vit_is_refused(change, message, arrays):
-  state = weights.to_timm(arrays)
-  change(state)
-  with pytest.raises(ValueError, match=message) as raised:
-    torch_layouts.unpack({'model': state})
-  assert '\n' not in str(raised.value)
-
-
-@pytest.mark.parametrize('content', [
-    [1, 2], {}, {'model': {'epoch': 3}}, {'fc.weight': ONES},
-    {'state_dict': {'encoder.q.patch_embed.proj.weight': ONES}}])
-def test_what_is_no_checkpoint_is_refused(content):
-  with pytest.raises(ValueError, match='holds'):
-    torch_layouts.unpack(content)
-
-
-@pytest.mark.parametrize('width, patch, family, heads', [
-    (192, 16, 'deit', 3), (384, 16, 'dino', 6), (384, 8, 'dino', 6),
-    (384, 16, 'moco', 12), (768, 16, 'moco', 12), (1024, 16, 'ibot', 16),
-    (1280, 14, 'timm_augreg', 16)])
-def test_heads_of_published_widths(width, patch, family, heads):
-  found = torch_layouts.Found(
-      {'cls_token': np.zeros((1, 1, width)),
-       'patch_embed.proj.weight': np.zeros((width, 3, patch, patch))}, '', ())
-  assert torch_layouts.num_heads(found, family) == heads
-
-
-def test_heads_of_another_width_must_be_given():
-  found = torch_layouts.Found(
-      {'cls_token': np.zeros((1, 1, 100)),
-       'patch_embed.proj.weight': np.zeros((100, 3, 16, 16))}, '', ())
-  with pytest.raises(ValueError, match='width 100.*--num_heads'):
-    torch_layouts.num_heads(found, 'dino')
-
-
-def test_a_moco_checkpoint_becomes_a_backbone_of_ours(arrays, tmp_path):
-  content = _moco(weights.to_timm(arrays))
-  converted, family, _ = convert_weights.convert(
-      content, family='', network='teacher', num_heads=2, source='x.pth.tar')
-  formats.write_npz(tmp_path / 'moco.npz', converted, {'family': family})
-  like = state_lib.variables(arrays)['params']
-  loaded = state_lib.flatten(
-      pretrained.load(str(tmp_path / 'moco.npz'), like))
-  for name, array in arrays.items():  # the fixed positions are among them
-    np.testing.assert_array_equal(loaded[name], array, name)
-  found = families.find(str(tmp_path / 'moco.npz'), model_name='DeiT-B_16')
-  assert found == families.FAMILIES['moco']
 
 
 def test_the_family_must_be_told_by_someone(arrays):
@@ -302,8 +175,9 @@ def test_files_of_torch_itself(arrays, tmp_path, capsys):
   state = {name: torch.from_numpy(array)
            for name, array in weights.to_timm(arrays).items()}
   path, out = str(tmp_path / 'moco.pth'), str(tmp_path / 'out.npz')
-  torch.save({'state_dict': _prefixed('module.base_encoder.', state),
-              'arch': 'vit', 'epoch': 3}, path)
+  inside = {f'module.base_encoder.{name}': array
+            for name, array in state.items()}
+  torch.save({'state_dict': inside, 'arch': 'vit', 'epoch': 3}, path)
   assert convert_weights.main([path, out]) == 0
   with np.load(out) as file:
     for name, array in arrays.items():
