@@ -23,6 +23,9 @@ column; `--mix` prints them with a column that tells the protocols apart.
 `--paired` adds what each row has more than the first one: runs of equal seed
 start alike and see the same images, so their differences vary less than they
 do.  `--metrics task_inc:last_acc,...` asks for scores with the task known.
+
+`--xlsx FILE` appends the runs, which must then be of one config, to a
+spreadsheet as one row (see spreadsheet.py).
 """
 
 import argparse
@@ -35,6 +38,7 @@ from train_lib import compare_files
 from train_lib import compare_runs
 from train_lib import fingerprint
 from train_lib import report
+from train_lib import spreadsheet
 from train_lib import tables
 
 
@@ -130,11 +134,14 @@ def run(arguments: argparse.Namespace) -> str:
   table = build(
       finished, mix=arguments.mix, paired=arguments.paired, columns=tuple(
           name for name in arguments.metrics.split(',') if name))
+  cells = spreadsheet.row(finished) if arguments.xlsx else {}
   for path, text in ((arguments.csv, table.csv),
                      (arguments.markdown, table.markdown),
                      (arguments.latex, table.latex)):
     if path:
       report.write_atomic(path, text())
+  if cells:
+    spreadsheet.append(arguments.xlsx, cells)
   header, rows = table.cells()
   told = _footnotes(finished) + arguments.paired * [
       'A - B: mean ± deviation of the differences of runs with equal seeds.']
@@ -174,6 +181,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                       help='allow different protocols in one column')
   for kind in ('csv', 'markdown', 'latex'):
     parser.add_argument(f'--{kind}', default='', metavar='FILE')
+  parser.add_argument('--xlsx', default='', metavar='FILE',
+                      help='append runs of one config as a row')
   try:
     print(run(parser.parse_args(argv)))
   except (ValueError, OSError) as error:

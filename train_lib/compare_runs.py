@@ -42,6 +42,8 @@ class Run:
       is that with the task known and prompts chosen alike.
     headline: ids that the run asks for.
     num_tasks, finished: how far it is.
+    options: the whole config, flat.
+    extras: what only its method measures, as shares.
   """
 
   folder: str
@@ -52,6 +54,8 @@ class Run:
   headline: tuple[str, ...]
   num_tasks: int
   finished: bool
+  options: dict[str, Any]
+  extras: dict[str, float | None]
 
 
 def read(folder: str, selection: str = '') -> Run:
@@ -76,14 +80,16 @@ def read(folder: str, selection: str = '') -> Run:
   if known and name not in known:
     raise ValueError(f'{folder} has no selection {name!r}, have '
                      f'{", ".join(known)}')
-  config = {key: value for key, value in _flat(loaded['config'])
+  options = dict(_flat(loaded['config']))
+  config = {key: value for key, value in options.items()
             if key not in _NO_MATTER}
   config['global_batch_size'] = loaded['global_batch_size']
   return Run(folder, loaded['seed'], config,
              fingerprint.for_selection(protocol, name),
              _metrics(known, name) if known else {},
              tuple(loaded['config']['headline_metrics']),
-             len(loaded['tasks']), loaded['finished'])
+             len(loaded['tasks']), loaded['finished'], options,
+             loaded.get('extras', {}))
 
 
 def _metrics(known: Mapping[str, Any], name: str) -> dict[str, float | None]:

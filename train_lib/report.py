@@ -65,6 +65,7 @@ def build(results, *, config_json: str,
                      for name in results.correct},
       'loss': results.loss,
       'prompt_counts': results.prompt_counts,
+      'extras': results.extras,
       'versions': versions(),
   }
   if taken := (report.keys() | {'config'}) & extra.keys():
@@ -84,6 +85,8 @@ def arrays(report: Mapping[str, Any]) -> dict[str, np.ndarray]:
   for name, entry in report['selections'].items():
     counts = np.array(entry['correct'], np.float64)  # None becomes NaN
     values[f'correct:{name}'] = np.nan_to_num(counts, nan=-1).astype(np.int64)
+  for name, value in report.get('extras', {}).items():
+    values[f'extra:{name}'] = np.array(value, np.float64)  # None becomes NaN
   if report['prompt_counts'] is not None:
     values['prompt_counts'] = np.array(report['prompt_counts'], np.int64)
   return values

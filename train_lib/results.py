@@ -63,6 +63,8 @@ class Results:
     loss: [T, E], NaN where not evaluated.
     seconds, images_per_second: [T], of training; NaN where not given.
     prompt_counts: int64 [T, E, M], 0 where not evaluated; None without a pool.
+    extras: what only one method measures, name -> share, such as `Acc@task`
+      and `ZS_before`; written and stored with the rest.
   """
 
   def __init__(self, num_tasks: int, eval_set_names: Sequence[str],
@@ -80,6 +82,7 @@ class Results:
     self.seconds = np.full(num_tasks, np.nan)
     self.images_per_second = np.full(num_tasks, np.nan)
     self.prompt_counts: np.ndarray | None = None
+    self.extras: dict[str, float] = {}
 
   def record(self, task_index: int, scores: Mapping[int, Scores], *,
              seconds: float = np.nan,
@@ -147,6 +150,7 @@ class Results:
   def arrays(self) -> dict[str, np.ndarray]:
     """Everything recorded, as copies, for a checkpoint."""
     arrays = {f'correct:{k}': v.copy() for k, v in self.correct.items()}
+    arrays |= {f'extra:{k}': np.float64(v) for k, v in self.extras.items()}
     for name in ('totals', 'loss', 'seconds', 'images_per_second',
                  'prompt_counts'):
       if (value := getattr(self, name)) is not None:
@@ -165,6 +169,8 @@ class Results:
     arrays = {k: np.array(v) for k, v in arrays.items()}
     self.correct = {k.removeprefix('correct:'): v for k, v in arrays.items()
                     if k.startswith('correct:')}
+    self.extras = {k.removeprefix('extra:'): float(v)
+                   for k, v in arrays.items() if k.startswith('extra:')}
     for name in ('totals', 'loss', 'seconds', 'images_per_second'):
       setattr(self, name, arrays[name])
     self.prompt_counts = arrays.get('prompt_counts')

@@ -14,6 +14,7 @@
 """Tables of runs: means worked out by hand, and what is refused."""
 
 import numpy as np
+import openpyxl
 import pytest
 
 from tests import fakes
@@ -37,12 +38,14 @@ def write(tmp_path):
   `last` images of the second and, after both tasks, of the first are right;
   per-image selection finds one image less.
   """
-  def write_run(name, last, *, finished=True, provenance=None, **changes):
+  def write_run(name, last, *, finished=True, provenance=None, extras=None,
+                **changes):
     config = fakes.config(**changes)
     origin = {**PROVENANCE, **(provenance or {})}
     protocol = fingerprint.settings(config, origin)
     headline = 'batch' if protocol['selection'] == 'batch' else 'per_sample'
     results = Results(2, ['task_1', 'task_2'], headline)
+    results.extras = extras or {}
 
     def scores(right):
       correct = {'per_sample': right - 1, f'{headline}_task_inc': right + 1}
@@ -276,6 +279,35 @@ def test_files(write, table, tmp_path):
       'run & micro\\_last\\_acc & FWT & runs & seeds \\\\\n\\hline\n'
       'l2p & 60.00 $\\pm$ 14.14 & - & 2 & 1, 2 \\\\\n'
       'none & 70.00 & - & 1 & 3 \\\\\n\\hline\n\\end{tabular}\n')
+
+
+def test_a_row_of_a_spreadsheet(write, table, complaint, tmp_path):
+  order = {s: {'seed': s, 'continual.rand_seed': s} for s in (1, 2)}
+  folders = [write('a', 5, extras={'ZS_before': .5, 'ZS_routed': .4},
+                   **order[1]),
+             write('b', 7, extras={'ZS_before': .7, 'ZS_routed': .5},
+                   **order[2])]
+  path = tmp_path / 'output' / 'results.xlsx'
+  for _ in range(2):
+    table(*folders, f'--xlsx={path}')
+  header, *rows = openpyxl.load_workbook(path).active.values
+  assert len(rows) == 2 and rows[0] == rows[1]
+  found = dict(zip(header, rows[0], strict=True))
+  # last_acc .5 and .7, caa (.9 + last) / 2, F2 .9 - last.
+  assert {k: v for k, v in found.items() if k[:3] in ('FAA', 'CAA', 'FFM')} == (
+      pytest.approx({'FAA_m': 60, 'FAA_s': 10, 'CAA_m': 75, 'CAA_s': 5,
+                     'FFM_m': 30, 'FFM_s': 10}))
+  assert (found['ZS_before'], found['ZS_routed'], found['dZS']) == (
+      pytest.approx((60, 45, -15)))
+  assert found['AccTask_m'] is None
+  assert found['seeds'] == found['continual.rand_seed'] == '1, 2'
+  other = write('c', 7, **{**order[2], 'optim': 'sgd'})
+  csv = tmp_path / 'x.csv'
+  assert 'these are 2 kinds: l2p optim=adam; l2p optim=sgd' in complaint(
+      *folders, other, f'--xlsx={path}', f'--csv={csv}')
+  assert not csv.exists()
+  path.write_text('no zip')
+  assert 'no .xlsx spreadsheet' in complaint(*folders, f'--xlsx={path}')
 
 
 def test_keys_that_do_not_matter_exist():

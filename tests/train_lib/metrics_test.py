@@ -60,6 +60,16 @@ def test_every_metric_by_hand():
     assert values[name] == pytest.approx(expected, abs=1e-12, nan_ok=True), name
 
 
+def test_the_three_of_vq_prompt_by_hand():
+  """FAA, CAA and FFM are last_acc, caa and F2."""
+  values = metrics.all_metrics(np.array([
+      [.90, NAN, NAN], [.70, .80, NAN], [.60, .90, .50]]), np.ones(3))
+  assert values['last_acc'] == pytest.approx(2 / 3)
+  assert values['caa'] == pytest.approx((.9 + .75 + 2 / 3) / 3)
+  # The largest before the last task: .9 and .8, although .9 came later.
+  assert values['F2'] == pytest.approx(((.9 - .6) + (.8 - .9)) / 2)
+
+
 def test_names_are_the_ids_after_the_last_task():
   assert set(metrics.NAMES) == {name for name in BY_HAND if '@' not in name}
 

@@ -110,6 +110,22 @@ def test_first_scores_must_agree_and_have_the_headline():
       'totals', 'loss', 'seconds', 'images_per_second'}
 
 
+def test_extras_are_stored_and_written_with_the_rest(tmp_path):
+  results = _three_tasks()
+  results.extras = {'Acc@task': .5, 'ZS_routed': np.nan}
+  again = results_lib.Results(3, ('ab', 'cd', 'ef'), headline='batch')
+  again.extras = {'old': 1.}
+  again.restore(results.arrays())
+  assert again.extras == pytest.approx(results.extras, nan_ok=True)
+  results.save(str(tmp_path), config_json=CONFIG)
+  loaded = report.load(str(tmp_path))
+  assert loaded['extras'] == {'Acc@task': .5, 'ZS_routed': None}
+  again = results_lib.Results.from_report(loaded)
+  assert again.extras == pytest.approx(results.extras, nan_ok=True)
+  del loaded['extras']  # written before there were any
+  assert not results_lib.Results.from_report(loaded).extras
+
+
 def test_unknown_selection_and_wrong_number_of_sets():
   with pytest.raises(ValueError, match='only for .*per_sample'):
     _three_tasks().accuracies('oracle')
