@@ -72,7 +72,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.input_range = 'auto'  # norm_01 decides, or zero_one, minus_one_one,
   # imagenet, clip, dataset, weights (what the backbone was trained on)
   config.transform = 'jax'  # or torch_port, libcontinual, coda,
-  # torchvision, clean
+  # torchvision, clip_pgp, clean
   config.augmentation = 'crop_flip'  # or crop, none
   config.subsample_rate = -1  # percent of each split; -1: all
   config.data_threads = 4  # per host
@@ -101,7 +101,7 @@ def get_config() -> ml_collections.ConfigDict:
   # Training.
   config.per_device_batch_size = 16
   config.num_epochs = 5  # per task
-  config.optim = 'adam'  # or adamw, sgd (Nesterov)
+  config.optim = 'adam'  # or adamw, sgd
   config.learning_rate = 0.03  # for 256 images per step; scaled linearly
   config.min_learning_rate = 0.0  # likewise
   config.learning_rate_schedule = 'constant'  # or cosine, linear,
@@ -110,7 +110,11 @@ def get_config() -> ml_collections.ConfigDict:
   config.later_rate_multipliers = ()  # on top, from the second task on
   config.warmup_epochs = 0  # per task
   config.sgd_momentum = 0.9
+  config.sgd_nesterov = True  # else torch's plain momentum
   config.weight_decay = 0.0
+  config.gradient_decay = 0.0  # times parameters, added to their gradients
+  # behind clipping and projection, as torch's SGD does
+  config.later_gradient_decay = -1.0  # from the second task on; -1: the same
   config.optim_wd_ignore = ()  # parts of leaf paths that never decay
   config.grad_clip_max_norm = 1.0  # 0: no clipping
   config.grad_clip_scope = 'all'  # or trainable: saves frozen weight gradients
@@ -140,9 +144,11 @@ def get_config() -> ml_collections.ConfigDict:
   config.pgp.augment = True  # collected images, as in training
   config.pgp.num_images = 0  # collected in variant paper; 0: all of the task
   config.pgp.token_components = 9  # of variant released
+  config.pgp.sequence_components = 5
   config.pgp.key_components = 5
   config.pgp.prefix_components = 50
   config.pgp.token_epsilon = 0.5  # share of energy that a basis holds
+  config.pgp.sequence_epsilon = 0.9
   config.pgp.key_epsilon = 0.97
   config.pgp.prefix_epsilon = 0.5
   config.pgp.energy_power = 4  # of singular values; or 2, variant released
@@ -159,13 +165,15 @@ def get_config() -> ml_collections.ConfigDict:
   # the weights
   config.text.templates = ()  # with {} for the name; (): those of the data set
   config.text.ensemble = True  # all of these; else the one to take alone
+  config.text.context_tokens = 16  # learned for each task, in front of names
 
   # Classifier.
   config.vit_classifier = 'prompt'  # or token, gap, token+prompt; query
   config.use_cls_token = True
   config.norm_pre_logits = False
   config.temperature = 1.0
-  config.head = 'linear'  # or cosine: similarity with a vector per class
+  config.head = 'linear'  # or cosine: similarity with a vector per class;
+  # sentences: with what a text tower makes of learned context and names
   config.head_init = 'zero'  # or trunc_normal (deviation 0.02)
   config.task_heads = False  # a LayerNorm and a classifier for each task
   config.weight_norm = False  # unit-norm head columns before each step
@@ -222,6 +230,10 @@ def get_config() -> ml_collections.ConfigDict:
   config.generation.remat = False  # layer attention anew in the backward pass
   config.generation.freeze_generation_after_first = False  # task
 
+  # A prompt of tokens that all images of all tasks share.
+  config.vpt = ml_collections.ConfigDict()
+  config.vpt.length = 10
+
   # Survival.
   config.checkpoint_every_steps = 500  # beside task ends; 0: at these only
 
@@ -239,6 +251,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.prompt_choice = 'key'  # at test time; controls: random, oracle
   config.headline_metrics = ('last_acc', 'F1')  # ids of train_lib/metrics.py
   config.eval_classes = 'all'  # that compete: all, or seen so far
+  config.eval_until_own_task = False  # beside it: classes of tasks up to the
+  # image's own, which tells a part of the task
   config.prompt_histogram = True
 
   # After the run: controls on the same data, see train_lib/comparisons.py.

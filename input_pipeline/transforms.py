@@ -56,8 +56,9 @@ class Rules:
 
 
 RULES = {
-    # The L2P and DualPrompt ports, PGP, PILOT.
+    # The L2P and DualPrompt ports, PGP around them, PILOT.
     'torch_port': Rules(),
+    'clip_pgp': Rules(test_filter=BILINEAR),
     'libcontinual': Rules(aspect=(0.75, 1.3333)),
     # CODA-Prompt, VQ-Prompt: torchvision's defaults throughout.
     'coda': Rules(area=(0.08, 1.0), test_filter=BILINEAR, whole_cifar=True),

@@ -13,6 +13,7 @@
 # limitations under the License.
 """Backbone + prompt + head: query pass, prompted pass, read-out."""
 
+from collections.abc import Sequence
 import dataclasses
 
 import flax
@@ -22,6 +23,7 @@ import jax.numpy as jnp
 
 from models import heads
 from models import prompts
+from models import sentence_head
 from models import vit
 from models.prompts import base
 
@@ -91,7 +93,8 @@ class PromptedClassifier(nn.Module):
     return patches, selection
 
   def __call__(self, images: Array, query: base.Query, task_index: Array, *,
-               train: bool, **options) -> Output:
+               train: bool, classes: Array | None = None,
+               class_vectors: Array | None = None, **options) -> Output:
     """The prompted pass.
 
     Args:
@@ -99,18 +102,46 @@ class PromptedClassifier(nn.Module):
       query: of the same images, from `query`.
       task_index: [] int32, the task that trains, -1 at test time.
       train: static.
+      classes: [C] or [B, C] bool, whose logits are wanted; others may have any
+        finite value.  None for all.
+      class_vectors: what `class_vectors` returned for the same parameters; None
+        to compute it here.
       **options: how prompts are chosen: `vote`, `mask`, `choice`, `image_keys`
         and `memory` of `models.prompts.base.Prompt.select`.
     """
     patches, selection = self.select(
         images, query, task_index, train=train, **options)
     if self.readout == 'query' and not self.is_initializing():
-      return Output(self.head(query.embedding), query.embedding, selection)
-    features = self.backbone.encode(
-        patches, prompt_at=self.prompt.at_layer, carry=selection.carry,
-        read=self._rows, train=train)
-    pre_logits = self._project(self._pool(features.tokens.astype(jnp.float32)))
-    return Output(self.head(pre_logits), pre_logits, selection)
+      pre_logits = query.embedding
+    else:
+      features = self.backbone.encode(
+          patches, prompt_at=self.prompt.at_layer, carry=selection.carry,
+          read=self._rows, train=train)
+      pre_logits = self._project(
+          self._pool(features.tokens.astype(jnp.float32)))
+    if not self.reads_sentences:
+      return Output(self.head(pre_logits), pre_logits, selection)
+    if class_vectors is None:
+      class_vectors = self.class_vectors(classes)
+    logits = self.head(pre_logits, class_vectors)
+    return Output(logits, pre_logits, selection)
+
+  @property
+  def reads_sentences(self) -> bool:
+    """Whether the head compares with `class_vectors`."""
+    return isinstance(self.head, sentence_head.SentenceHead)
+
+  def class_vectors(self, classes: Array | None = None) -> Array:
+    """Directions of classes by the text tower, times the factor of logits.
+
+    Args:
+      classes: see `__call__`.
+
+    Returns:
+      [C, E] float32; alike for all images, for heads that read sentences.
+    """
+    vectors = self.head.vectors(self.backbone.text_reader(), classes)
+    return jnp.exp(self.backbone.embedding_scale) * vectors
 
   def _project(self, tokens: Array) -> Array:
     """Class tokens or their like [B, D] -> [B, E] float32."""
@@ -131,16 +162,20 @@ class PromptedClassifier(nn.Module):
     return jnp.mean(tokens, axis=1)
 
 
-def build(config, num_classes: int, backbone: vit.VisionTransformer
+def build(config, num_classes: int, backbone: vit.VisionTransformer,
+          class_names: Sequence[str] = ()
           ) -> tuple[PromptedClassifier, base.Method]:
-  """The classifier of `config` over `num_classes`, and its method."""
+  """The classifier of `config` over `num_classes`, and its method.
+
+  `class_names`, by column, are for a head that reads sentences.
+  """
   method = prompts.build(config, backbone)
   backbone = backbone.clone(num_positions=method.prompt.num_positions)
   if config.vit_classifier == 'query' and (
       'embedding' not in method.prompt.query_needs):
     raise ValueError("config.vit_classifier 'query' is for methods that ask "
                      f'for embeddings, such as zero_shot, not {config.method}')
-  head = heads.create(config, num_classes)
+  head = heads.create(config, num_classes, backbone, class_names)
   model = PromptedClassifier(
       backbone, method.prompt, head, config.vit_classifier)
   return model, method.with_part(rates=head.rates())

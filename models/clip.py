@@ -28,6 +28,7 @@ Leaf paths are those of `models/vit.py`, those of the text tower begin with
 `text/`; `models/clip_names.py` brings published names to them.
 """
 
+from collections.abc import Callable
 import dataclasses
 import math
 from typing import Any, ClassVar
@@ -164,6 +165,11 @@ class Clip(vit.VisionTransformer):
   def encode_text(self, ids: Array, context: Array | None = None) -> Array:
     """Sentences [N, T] -> [N, E], see `TextTower`."""
     return self.text(ids, context)
+
+  def text_reader(self) -> Callable[..., Array]:
+    """`encode_text` as a plain function, for use in loops and branches."""
+    tower, variables = self.text.clone(parent=None), self.text.variables
+    return lambda ids, context=None: tower.apply(variables, ids, context)
 
 
 @dataclasses.dataclass(frozen=True)

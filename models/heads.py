@@ -13,6 +13,7 @@
 # limitations under the License.
 """Classification heads."""
 
+from collections.abc import Sequence
 import math
 from typing import Any
 
@@ -21,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from models import sentence_head
 from models.prompts import matching
 from models.prompts.method import Rate
 
@@ -144,21 +146,33 @@ class TaskHeads(nn.Module):
             ('head/scale|head/offset', lambda task: trains(task)[:, None]))
 
 
-HEADS = ('linear', 'cosine')
-Head = LinearHead | CosineHead | TaskHeads
+HEADS = ('linear', 'cosine', 'sentences')
+Head = LinearHead | CosineHead | TaskHeads | sentence_head.SentenceHead
 
 
-def create(config: Any, num_classes: int) -> Head:
+def create(config: Any, num_classes: int, backbone: Any = None,
+           class_names: Sequence[str] = ()) -> Head:
   """The head of `config` over `num_classes`.
 
+  Args:
+    config: reads `head` and what each kind of head needs.
+    num_classes: C.
+    backbone: whose text tower the head `sentences` asks.
+    class_names: by column; () if the head will not be trained or scored.
+
   Raises:
-    ValueError: the classes do not divide into heads.
+    ValueError: the classes do not divide into heads, or a head without what it
+      needs.
   """
+  if config.head != 'linear' and config.task_heads:
+    raise ValueError('config.task_heads has linear heads: set config.head '
+                     'to linear')
   if config.head == 'cosine':
-    if config.task_heads:
-      raise ValueError('config.task_heads has linear heads: set config.head '
-                       'to linear')
     return CosineHead(num_classes, config.head_init)
+  if config.head == 'sentences':
+    return sentence_head.create(
+        config, backbone, class_names,
+        head_sizes(config.continual, num_classes, key='head sentences'))
   if not config.task_heads:
     return LinearHead(num_classes, config.norm_pre_logits, config.temperature,
                       config.head_init)
@@ -169,7 +183,8 @@ def create(config: Any, num_classes: int) -> Head:
                    config.temperature, config.head_init)
 
 
-def head_sizes(continual: Any, num_classes: int) -> tuple[int, ...]:
+def head_sizes(continual: Any, num_classes: int, *, key: str = 'task_heads'
+               ) -> tuple[int, ...]:
   """Classes of each task's head; one head if all tasks have all classes.
 
   Raises:
@@ -182,6 +197,6 @@ def head_sizes(continual: Any, num_classes: int) -> tuple[int, ...]:
     ends = [0, *range(first, num_classes, more), num_classes]
     return tuple(np.diff(ends).tolist())
   if num_classes % continual.num_tasks:
-    raise ValueError(f'config.task_heads: {num_classes} classes do not divide '
+    raise ValueError(f'config.{key}: {num_classes} classes do not divide '
                      f'into {continual.num_tasks} heads')
   return (num_classes // continual.num_tasks,) * continual.num_tasks

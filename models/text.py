@@ -11,10 +11,11 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Embeddings of class names by a text tower, computed once.
+"""What a text tower is told of classes, and its embeddings of that.
 
   ids = class_ids(config, backbone.text_shape, class_names)     # [C, M, T]
   embeddings = class_embeddings(backbone, params, ids)          # [C, E]
+  ids = name_ids(config, backbone.text_shape, class_names)      # [C, T]
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,7 @@ from models.prompts import matching
 
 _AT_ONCE = 256  # sentences
 _STEP = 16  # sentences are as long as the longest, rounded up to this
+_PLACE = 'X'  # a word of one token
 
 
 def class_ids(config: Any, shape: clip.TextShape, class_names: Sequence[str]
@@ -52,14 +54,43 @@ def class_ids(config: Any, shape: clip.TextShape, class_names: Sequence[str]
     FileNotFoundError, ValueError: no tokenizer, one with another vocabulary, a
       template without a place for a name, a name that is too long.
   """
+  patterns = config.text.templates or templates.of_dataset(
+      config.dataset, ensemble=config.text.ensemble)
+  return _sentence_ids(config, shape, class_names, patterns)
+
+
+def name_ids(config: Any, shape: clip.TextShape, class_names: Sequence[str]
+             ) -> np.ndarray:
+  """Token ids of class names behind learned context.
+
+  A row is the start token, `text.context_tokens` places that the context takes,
+  the name, a full stop, the end token and zeros (Zhou et al., CoOp, 2022).
+
+  Args:
+    config: reads `text`.
+    shape: of the text tower.
+    class_names: as for `class_ids`.
+
+  Returns:
+    int32 [C, T], T as short as the names allow.
+
+  Raises:
+    FileNotFoundError, ValueError: see `class_ids`.
+  """
+  pattern = ' '.join([_PLACE] * config.text.context_tokens + ['{}.'])
+  return _sentence_ids(config, shape, class_names, (pattern,))[:, 0]
+
+
+def _sentence_ids(config: Any, shape: clip.TextShape,
+                  class_names: Sequence[str], patterns: Sequence[str]
+                  ) -> np.ndarray:
+  """Ids [C, M, T] of each class in each pattern."""
   path = config.text.tokenizer or _beside(str(config.init_checkpoint))
   tokenizer = tokenizer_lib.load(path)
   if tokenizer.get_vocab_size() != shape.vocabulary:
     raise ValueError(
         f'the tokenizer {path!r} has {tokenizer.get_vocab_size()} tokens, '
         f'{config.model_name} was trained with {shape.vocabulary}')
-  patterns = config.text.templates or templates.of_dataset(
-      config.dataset, ensemble=config.text.ensemble)
   found = templates.sentences(class_names, patterns)
   ids = tokenizer_lib.encode(tokenizer, sum(found, []),
                              context_length=shape.context_length)

@@ -142,6 +142,17 @@ PGT = {
     **CONVPROMPT, 'method': 'pgt', 'later_rate_multipliers': (
         (NORMS, 0.005), ('prompt/naive_norm/.*', 0.005))}
 
+MERGES = pathlib.Path(__file__).parent / 'models/merges.txt'
+CLIP_PROMPTS = {
+    'method': 'vpt', 'model_name': 'CLIP-testing', 'init_checkpoint': 'random',
+    'text.tokenizer': str(MERGES), 'text.context_tokens': 4, 'vpt.length': 3,
+    'use_e_prompt': False, 'vit_classifier': 'token', 'head': 'sentences',
+    'optim': 'sgd', 'sgd_nesterov': False, 'gradient_decay': 0.05,
+    'later_gradient_decay': 0.02, 'later_rate_multipliers': (('.*', 3.0),),
+    'learning_rate_schedule': 'cosine_by_epoch', 'grad_clip_max_norm': 0.0,
+    'grad_clip_scope': 'trainable', 'eval_classes': 'seen',
+    'eval_until_own_task': True}
+
 
 def config(folder: pathlib.Path | None = None, **changes
            ) -> ml_collections.FrozenConfigDict:

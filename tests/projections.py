@@ -29,6 +29,8 @@ L2P = {'pgp.enabled': True, 'prompt_pool_param.length': 3,
        'pgp.token_components': 4, 'pgp.token_epsilon': 0.9}
 DUAL = {**fakes.DUALPROMPT, 'pgp.enabled': True, 'pgp.prefix_components': 8,
         'pgp.prefix_epsilon': 0.9}
+CLIP = {**fakes.CLIP_PROMPTS, 'pgp.enabled': True,
+        'pgp.sequence_components': 3, 'pgp.sequence_epsilon': 0.9999}
 QUERY = {'embedded_query': True, 'count': 16, 'augment': True}
 WIDTH = 16
 

@@ -32,9 +32,10 @@ def make_inputs(model: Any, spaces: Sequence[base.Space], *,
                 embedded_query: bool) -> Callable[..., dict[str, Array]]:
   """-> `inputs(params, frozen, images) -> {space name: [B, R, D]}`, float32.
 
-  R counts the inputs of an image: patches for tokens, 1 for keys, all tokens of
-  the block for prefixes.  Each image is alone in its batch, so it chooses its
-  prompts without a vote and its prefixes are paired correctly.
+  R counts the inputs of an image: patches for tokens, these and the class token
+  for sequences, 1 for keys, all tokens of the block for prefixes.  Each image
+  is alone in its batch, so it chooses its prompts without a vote and its
+  prefixes are paired correctly.
 
   Args:
     model: `PromptedClassifier`.
@@ -56,6 +57,10 @@ def make_inputs(model: Any, spaces: Sequence[base.Space], *,
     found = {space.name: patches for space in spaces if space.kind == 'token'}
     found |= {space.name: model.prompt.match_vector(query)[:, None]
               for space in spaces if space.kind == 'key'}
+    if any(space.kind == 'sequence' for space in spaces):
+      tokens = model.apply(whole, patches, method=_sequence)
+      found |= {space.name: tokens for space in spaces
+                if space.kind == 'sequence'}
     if layers:
       if embedded_query:
         query = query.replace(cls=_embedded_query(model, whole, images))
@@ -104,6 +109,18 @@ def make_features(model: Any, *, prompted: bool, seed: int
     return found
 
   return features
+
+
+def _sequence(model: Any, patches: Array) -> Array:
+  """[B, 1 + N, D] as prompts of the first block find it."""
+  seen = {}
+
+  def look(layer, tokens, carry):
+    seen[layer] = tokens
+    return vit.LayerPrompt(), carry
+
+  model.backbone.encode(patches, prompt_at=look)
+  return seen[0]
 
 
 def _embedded_query(model: Any, variables: Any, images: Array) -> Array:

@@ -39,7 +39,7 @@ CHOICES = {
     'input_range': ('auto', 'zero_one', 'minus_one_one', 'imagenet', 'clip',
                     'dataset', 'weights'),
     'transform': ('jax', 'torch_port', 'libcontinual', 'coda', 'torchvision',
-                  'clean'),
+                  'clip_pgp', 'clean'),
     'eval_order': ('stored', 'shuffled'),
     'prompt_choice': ('key', 'random', 'oracle'),
     'continual.scenario': ('class', 'domain', 'dataset'),
@@ -77,10 +77,12 @@ _POSITIVE = (
     'temperature', 'g_prompt_length', 'lwf_temperature',
     'prompt_pool_param.pool_size', 'prompt_pool_param.length',
     'prompt_pool_param.top_k', 'generation.length', 'generation.kernel',
+    'vpt.length', 'text.context_tokens',
     *projection.POSITIVE)
 _NOT_NEGATIVE = (
     'seed', 'learning_rate', 'min_learning_rate', 'warmup_epochs',
-    'sgd_momentum', 'weight_decay', 'grad_clip_max_norm', 'ewc_strength',
+    'sgd_momentum', 'weight_decay', 'gradient_decay', 'grad_clip_max_norm',
+    'ewc_strength',
     'lwf_strength', 'pgp.num_images', 'checkpoint_every_steps',
     'continual.init_cls', 'continual.inc_cls', 'generation.anchors',
     'generation.drift_weight', 'generation.match_width', 'eval_cache_mib')

@@ -22,6 +22,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from models.prompts import base
 from models.prompts import matching
@@ -34,20 +35,26 @@ from train_lib.parallel import AXIS
 Array = jax.Array
 TOP5 = 'top5'
 ANY_DOMAIN = 'any_domain'
-BESIDE = (TOP5, ANY_DOMAIN)  # scored beside the headline, as it is selected
+UNTIL_OWN = 'until_own_task'
+# Scored beside the headline, as it is selected.
+BESIDE = (TOP5, ANY_DOMAIN, UNTIL_OWN)
 
 
-def make_eval_step(config: Any, model: Any, *, num_domains: int = 1
+def make_eval_step(config: Any, model: Any, *, num_domains: int = 1,
+                   class_tasks: np.ndarray | None = None
                    ) -> Callable[..., dict[str, Any]]:
   """-> `eval_step(state, frozen, batch, query, task, competing, compare)`.
 
+  An eighth argument may be what `make_class_vectors` returns.
   One pass gives every named score of one batch, summed over all devices.  The
   headline selection is what `votes_at_test` says; when it is the batch vote
   and `compare` is set, per-image selection is scored beside it, at the price
   of a second prompted pass where it picks other prompts than the vote.  `top5`
   counts an image as right whose class is among the five best of the headline
   selection, all of `competing` considered.  With `num_domains` equal groups of
-  columns, `any_domain` counts one whose class is best in whichever group.
+  columns, `any_domain` counts one whose class is best in whichever group.  With
+  `class_tasks` [C], the task that each class came with, `until_own_task` counts
+  one whose class is best among those of the tasks that `known_until` finds.
 
   Args of the step:
     batch: `image` [B, s, s, 3], `label` [B], `mask` [B], 0 for padding, and
@@ -64,15 +71,16 @@ def make_eval_step(config: Any, model: Any, *, num_domains: int = 1
   """
   votes = votes_at_test(config, model)
 
-  def run(state, params, batch, query, task, vote):
+  def run(state, params, batch, query, task, vote, vectors):
     """The output, and what the prompt sowed on the way."""
     out, sown = model.apply(
         state_lib.variables(params), batch['image'], query,
         **prompt_choice(config, batch, task), train=False, vote=vote,
-        mask=batch['mask'], memory=state.memory, mutable=['intermediates'])
+        mask=batch['mask'], memory=state.memory, class_vectors=vectors,
+        mutable=['intermediates'])
     return out, sown.get('intermediates', {}).get('prompt', {})
 
-  def per_image_logits(state, params, batch, query, voted, compare):
+  def per_image_logits(state, params, batch, query, voted, compare, vectors):
     own = model.apply(
         state_lib.variables(params), batch['image'], query, jnp.int32(-1),
         train=False, vote=False, memory=state.memory, method='select'
@@ -80,17 +88,18 @@ def make_eval_step(config: Any, model: Any, *, num_domains: int = 1
     differs = differ(voted.selection.indices, own, batch['mask'],
                      ordered=model.prompt.order_matters)
     return jax.lax.cond(differs & compare,
-                        lambda: run(state, params, batch, query, None, False
-                                    )[0].logits,
+                        lambda: run(state, params, batch, query, None, False,
+                                    vectors)[0].logits,
                         lambda: voted.logits)
 
-  def eval_step(state, frozen, batch, query, task, competing, compare):
+  def eval_step(state, frozen, batch, query, task, competing, compare,
+                vectors=None):
     params = state_lib.overlay(frozen, state.params)
-    out, shown = run(state, params, batch, query, task, votes)
+    out, shown = run(state, params, batch, query, task, votes, vectors)
     logits = {'batch' if votes else 'per_sample': out.logits}
     if votes:
       logits['per_sample'] = per_image_logits(
-          state, params, batch, query, out, compare)
+          state, params, batch, query, out, compare, vectors)
     correct, loss = {}, {}
     for name, value in logits.items():
       for suffix, mask in (('', competing), ('_task_inc', task.class_mask)):
@@ -100,6 +109,9 @@ def make_eval_step(config: Any, model: Any, *, num_domains: int = 1
     if num_domains > 1:
       correct[ANY_DOMAIN] = right_in_any_domain(
           masked(out.logits, competing), batch, num_domains=num_domains)
+    if class_tasks is not None:
+      correct[UNTIL_OWN] = score(masked(
+          out.logits, known_until(class_tasks, batch)), batch)[0]
     sums = dict(correct=correct, loss=loss,
                 total=jnp.sum(batch['mask'].astype(jnp.int32)),
                 prompt_counts=prompt_counts(out.selection, batch['mask']))
@@ -107,6 +119,24 @@ def make_eval_step(config: Any, model: Any, *, num_domains: int = 1
     return dict(sums, indices=out.selection.indices, shown=shown)
 
   return eval_step
+
+
+def make_class_vectors(model: Any) -> Callable[..., Array]:
+  """-> `class_vectors(state, frozen)`, once for all images of an evaluation."""
+  return lambda state, frozen: model.apply(
+      state_lib.variables(state_lib.overlay(frozen, state.params)),
+      method='class_vectors')
+
+
+def known_until(class_tasks: np.ndarray, batch: Batch) -> Array:
+  """Classes [C] of tasks up to the last true one of a device's batch.
+
+  So the evaluation of clip-pgp (Qiao et al., ICLR 2024) cuts its logits, which
+  tells a part of the task: images of the first task only ever compete with its
+  own classes.  Our batches hold images of one task.
+  """
+  own = jnp.asarray(class_tasks)[batch['label']]
+  return class_tasks <= jnp.max(jnp.where(batch['mask'] > 0, own, -1))
 
 
 def prompt_choice(config: Any, batch: Batch, task: Any) -> dict[str, Any]:

@@ -55,8 +55,13 @@ class Evaluator:
       self._query = parallel.pmap(steps.make_query(model), devices=devices)
     self._step = parallel.pmap(
         eval_step.make_eval_step(config, model,
-                                 num_domains=num_domains(config, stream)),
-        in_axes=(0, 0, 0, 0, None, None, None), devices=devices)
+                                 num_domains=num_domains(config, stream),
+                                 class_tasks=class_tasks(config, stream)),
+        in_axes=(0, 0, 0, 0, None, None, None, 0), devices=devices)
+    self._vectors = lambda state, frozen: None
+    if model.reads_sentences:
+      self._vectors = parallel.pmap(
+          eval_step.make_class_vectors(model), devices=devices)
     self._queries: dict[tuple[int, int], Any] = {}
     self.shown: dict[int, dict[str, Any]] = {}
     self._room = config.eval_cache_mib * 2**20
@@ -71,8 +76,9 @@ class Evaluator:
       compare: score per-image selection beside the batch vote.
     """
     competing = self._competing(task)
+    vectors = self._vectors(state, frozen)
     return {index: self._score(state, frozen, self._stream.eval_sets[index],
-                               competing, compare)
+                               competing, compare, vectors)
             for index in task.eval_sets}
 
   def _competing(self, task: Any) -> np.ndarray:
@@ -90,14 +96,14 @@ class Evaluator:
         limit if limit > 0 else None)
 
   def _score(self, state: Any, frozen: Any, eval_set: Any,
-             competing: np.ndarray, compare: bool) -> Scores:
+             competing: np.ndarray, compare: bool, vectors: Any) -> Scores:
     info = steps.TaskInfo.create(
         eval_set.index, eval_set.class_mask, first_step=0, steps_per_epoch=1)
     sums = []
     for number, batch in enumerate(self._batches(eval_set)):
       query = self._features(frozen, batch, (eval_set.index, number))
       sums.append(self._step(state, frozen, batch, query, info, competing,
-                             np.bool_(compare)))
+                             np.bool_(compare), vectors))
       jax.block_until_ready(sums[-1])
       if not number:
         self._show(eval_set.index, batch, sums[0]['shown'])
@@ -154,6 +160,13 @@ def num_domains(config: Any, stream: Any) -> int:
   if config.continual.domain_outputs != 'separate':
     return 1
   return stream.num_classes // int(np.sum(stream.eval_sets[0].class_mask))
+
+
+def class_tasks(config: Any, stream: Any) -> np.ndarray | None:
+  """The task that each class came with, [C], if that is asked for."""
+  if not config.eval_until_own_task:
+    return None
+  return np.argmax([task.class_mask for task in stream.tasks], axis=0)
 
 
 def headline(config: Any, model: Any) -> str:

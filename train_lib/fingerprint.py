@@ -120,8 +120,11 @@ def for_selection(protocol: Mapping[str, Any], selection: str
   Args:
     protocol: from `settings`.
     selection: 'batch' or 'per_sample', with or without the suffix of the scores
-      with the task known; or 'top5', which is scored as the headline is.
+      with the task known; or 'top5', which is scored as the headline is, and
+      'until_own_task', for which other classes compete.
   """
+  if selection == report.UNTIL_OWN:
+    return {**protocol, 'eval_classes': report.UNTIL_OWN}
   if selection not in (*_CHOSEN, *(s + report.TASK_INCREMENTAL
                                    for s in _CHOSEN)):
     return dict(protocol)

@@ -90,6 +90,9 @@ def image_loss(config: Any, model: Any, method: base.Method
   pass; it returns (loss, (logits, memory)).  `logits` are those it saw
   (masked), `memory` is the method's, after the step.
   """
+  # Whether somebody may look at logits that cross-entropy does not see.
+  any_class = method.update_memory or method.extra_losses is not base.no_losses
+
   def context(state, params, query, batch, task, out):
     """What `method.extra_losses` receives."""
     def forward(trainable):
@@ -106,11 +109,12 @@ def image_loss(config: Any, model: Any, method: base.Method
 
   def loss_fn(params, rest, query, state, batch, task, rngs, keys):
     params = state_lib.overlay(rest, params)
+    allowed = class_mask(config, batch, task)
     out = model.apply(
         state_lib.variables(params), batch['image'], query, task.index,
         train=True, mask=batch.get('mask'), memory=state.memory,
-        image_keys=keys, rngs=rngs)
-    allowed, logits = class_mask(config, batch, task), out.logits
+        image_keys=keys, rngs=rngs, classes=None if any_class else allowed)
+    logits = out.logits
     if allowed is not None:
       logits = masked(logits, allowed)
     loss = mean_loss(logits, batch)

@@ -13,9 +13,10 @@
 # limitations under the License.
 """Optimizer chain and learning rate.
 
-clip -> method's transform -> Adam(W) or SGD with Nesterov momentum -> decoupled
-weight decay -> multipliers -> learning rate.  What belongs to one step (the
-gradient norm, the rate, the method's memory) comes in as extra arguments.
+clip -> method's transform -> decay of gradients -> Adam(W) or SGD with momentum
+(Nesterov's unless `sgd_nesterov` is off) -> decoupled weight decay ->
+multipliers -> learning rate.  What belongs to one step (the gradient norm, the
+rate, the method's memory, the task) comes in as extra arguments.
 
 Arithmetic: parity with google-research/l2p on flax.optim 0.3.5.
 """
@@ -48,6 +49,23 @@ def clip_by_given_norm(max_norm: float | None
       return updates, state
     factor = jnp.minimum(1.0, max_norm / (grad_norm + 1e-6))
     return jax.tree.map(lambda g: factor * g, updates), state
+
+  return optax.GradientTransformationExtraArgs(
+      lambda params: optax.EmptyState(), update)
+
+
+def decay_gradients(first: float, later: float
+                    ) -> optax.GradientTransformationExtraArgs:
+  """Adds parameters times a factor to their gradients, as torch's SGD does.
+
+  Args:
+    first: factor in the task of index 0.
+    later: factor in others.
+  """
+  def update(updates, state, params=None, *, task_index, **unused):
+    del unused
+    factor = jnp.where(task_index > 0, later, first)
+    return jax.tree.map(lambda g, p: g + factor * p, updates, params), state
 
   return optax.GradientTransformationExtraArgs(
       lambda params: optax.EmptyState(), update)
@@ -94,17 +112,22 @@ def create(config: Any, method_transform: optax.GradientTransformation,
            ) -> optax.GradientTransformationExtraArgs:
   """The chain that `config` describes.
 
-  `update` takes the extra arguments `grad_norm`, `learning_rate` and
-  `memory`.
+  `update` takes the extra arguments `grad_norm`, `learning_rate`, `memory` and
+  `task_index`.
   """
+  ignored = tuple(config.optim_wd_ignore)
+  decays = lambda params: {
+      p: not any(i in state_lib.original_path(p) for i in ignored)
+      for p in params}
   links = [clip_by_given_norm(config.grad_clip_max_norm), method_transform]
+  first, later = config.gradient_decay, config.later_gradient_decay
+  later = first if later < 0 else later
+  if first or later:
+    links.append(optax.masked(decay_gradients(first, later), decays))
   if config.optim == 'sgd':
-    links.append(optax.trace(decay=config.sgd_momentum, nesterov=True))
+    links.append(optax.trace(decay=config.sgd_momentum,
+                             nesterov=config.sgd_nesterov))
   else:
-    ignored = tuple(config.optim_wd_ignore)
-    decays = lambda params: {
-        p: not any(i in state_lib.original_path(p) for i in ignored)
-        for p in params}
     links.append(optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8))
     links.append(optax.add_decayed_weights(config.weight_decay, mask=decays))
   links.append(scale_by_rules(config.learning_rate_multipliers))

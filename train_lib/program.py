@@ -86,7 +86,8 @@ def create(config: Any, num_classes: int, class_names: Sequence[str] = ()
   """
   backbone = backbones.create(config.model_name, image_size=config.input_size,
                               dtype=jnp.dtype(config.dtype))
-  model, method = classifier.build(config, num_classes, backbone)
+  model, method = classifier.build(config, num_classes, backbone,
+                                   tuple(class_names))
   method = method.with_part(rates=optimizer_lib.later_rates(config))
   method = regularization.wrap(method, config, num_classes)
   method = projection.wrap(method, config)

@@ -23,8 +23,8 @@ how far they leave (`pgp_angle_...`), and `pgp.project_step` projects them, too.
   released  what the authors' code computes: F from principal component scores
             of D images, so that it lives among image numbers and not among
             coordinates of embeddings, plus for tokens those of the prompts
-            themselves from the second task on.  Before each task with tokens,
-            after it with prefixes.
+            themselves (beside patch embeddings from the second task on).
+            Before each task with tokens beside patch embeddings, else after it.
   paper     what their derivation asks for: F from second moments of the old
             inputs themselves and, for tokens, of the prompts beside them (both
             conditions, so that neither swamps the other each counts by its
@@ -48,6 +48,7 @@ import numpy as np
 import optax
 
 from models.prompts import base
+from models.prompts.spaces import AS_TOKENS
 from models.prompts.spaces import KINDS
 from train_lib import orthogonal
 from train_lib import subspace
@@ -123,7 +124,7 @@ def protected(prompt: base.Prompt) -> tuple[base.Space, ...]:
     ValueError: see `wrap`.
   """
   spaces = prompt.spaces
-  tokens = [space for space in spaces if space.kind == 'token']
+  tokens = [space for space in spaces if space.kind in AS_TOKENS]
   if any(space.layer for space in tokens):
     raise ValueError(
         'config.pgp.enabled protects prompt tokens in layer 0 only; set '
@@ -178,7 +179,8 @@ def _released(config: Any, space: base.Space, state: Any, old: np.ndarray,
   count = pgp[f'{space.kind}_components']
   started = bool(state.memory[_MEMORY][space.name]['started'])
   sums = subspace.scores(inputs, count)
-  if space.kind == 'token' and started and pgp.prompt_term != 'none':
+  first = space.kind == 'token' and not started  # collected before a task
+  if space.kind in AS_TOKENS and not first and pgp.prompt_term != 'none':
     prompts = subspace.scores(_own_rows(space, state).T, count)
     if pgp.prompt_term == 'stack':
       sums = np.concatenate([sums, prompts], axis=1)
@@ -192,7 +194,7 @@ def _released(config: Any, space: base.Space, state: Any, old: np.ndarray,
 def _paper(config: Any, space: base.Space, state: Any, old: np.ndarray,
            moment: np.ndarray) -> np.ndarray:
   """The basis after inputs of second moment [D, D]."""
-  if space.kind == 'token' and config.pgp.prompt_term != 'none':
+  if space.kind in AS_TOKENS and config.pgp.prompt_term != 'none':
     prompts = _own_rows(space, state)
     moment = subspace.stacked((moment, prompts.T @ prompts))
   return subspace.grow_by_moment(old, moment,
@@ -224,7 +226,7 @@ def capacity(config: Any, space: base.Space, width: int) -> int:
   if pgp.variant != 'released' or not counted or (
       pgp[f'{space.kind}_epsilon'] >= 1):
     return width
-  kinds = 2 if space.kind == 'token' and pgp.prompt_term == 'stack' else 1
+  kinds = 2 if space.kind in AS_TOKENS and pgp.prompt_term == 'stack' else 1
   return min(width,
              kinds * pgp[f'{space.kind}_components'] * stream.num_tasks)
 

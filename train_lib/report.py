@@ -37,6 +37,7 @@ from train_lib import metrics
 JSON_NAME = 'results.json'
 CSV_NAME = 'results.csv'
 TASK_INCREMENTAL = '_task_inc'
+UNTIL_OWN = 'until_own_task'
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain',
              'clu', 'ml-collections', 'tensorflow-datasets', 'tensorflow-cpu',
              'numpy', 'opencv-python-headless')
@@ -181,8 +182,11 @@ def _task_entry(results, task: int) -> dict[str, Any]:
 def _selection_entry(results, name: str, competing: str) -> dict[str, Any]:
   """Matrix and metrics of one selection."""
   counts = results.correct[name]
-  own = name.endswith(TASK_INCREMENTAL)
-  return {'classes_competing': 'own task' if own else competing,
+  if name.endswith(TASK_INCREMENTAL):
+    competing = 'own task'
+  elif name == UNTIL_OWN:
+    competing = "tasks up to the image's own"
+  return {'classes_competing': competing,
           'correct': np.where(counts < 0, None, counts),
           'accuracies': results.accuracies(name),
           'metrics': results.metrics(name)}

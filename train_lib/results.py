@@ -21,7 +21,8 @@ Tasks and evaluation sets count from 0, as in the tags `accuracy_0`, ...; shares
 are fractions, except in tables for the screen, which show percent.  A selection
 says how a prompt is chosen and which classes compete: `batch` (majority vote of
 the batch) or `per_sample`, with the suffix `_task_inc` where only the classes
-of the image's own task compete.
+of the image's own task compete; `until_own_task` is chosen as the headline is,
+and classes of tasks up to the image's own compete.
 """
 
 from collections.abc import Mapping, Sequence

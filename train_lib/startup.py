@@ -173,6 +173,10 @@ def check(config: ml_collections.FrozenConfigDict) -> None:
   if not config.use_cls_token:
     raise ValueError('config.use_cls_token must be True: a ViT without class '
                      'token is not supported')
+  if config.eval_until_own_task and (
+      config.gaussian_schedule or config.continual.scenario == 'domain'):
+    raise ValueError('config.eval_until_own_task needs tasks with classes of '
+                     'their own; set it to False')
   controls.check(config)
   _check_prompts(config)
 

@@ -157,7 +157,8 @@ def make_train_step(config: Any, model: Any, method: base.Method,
     rate = rate_fn(state.step + 1 - task.first_step, task.steps_per_epoch)
     updates, opt_state = optimizer.update(
         {path: grads[path] for path in state.params}, state.opt_state,
-        state.params, grad_norm=norm, learning_rate=rate, memory=state.memory)
+        state.params, grad_norm=norm, learning_rate=rate, memory=state.memory,
+        task_index=task.index)
     updates = optimizer_lib.at_rates(updates, optimizer_lib.task_rates(
         rates, state.params, task))
     state = state.replace(

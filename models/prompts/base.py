@@ -33,6 +33,7 @@ from models.prompts.method import HeatMap
 from models.prompts.method import joined
 from models.prompts.method import LossContext
 from models.prompts.method import Method
+from models.prompts.method import no_losses
 from models.prompts.method import Overlays
 from models.prompts.phases import Hook
 from models.prompts.phases import keep_state
@@ -48,7 +49,7 @@ from models.prompts.spaces import Space
 __all__ = ('PLAIN', 'Fill', 'HeatMap', 'Hook', 'Learning', 'LossContext',
            'Method', 'Overlays', 'Phase', 'Prompt', 'Query', 'Rate',
            'RowContext', 'Selection', 'Space', 'as_drawn', 'joined',
-           'keep_state', 'no_phases', 'one_phase')
+           'keep_state', 'no_losses', 'no_phases', 'one_phase')
 Array = jax.Array
 
 

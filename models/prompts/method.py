@@ -193,8 +193,7 @@ class Method:
         rates=(*self.rates, *rates),
         begin_task=_in_turn(self.begin_task, begin_task),
         end_task=_in_turn(self.end_task, end_task),
-        extra_losses=lambda context: joined(
-            self.extra_losses(context), extra_losses(context)))
+        extra_losses=_both(self.extra_losses, extra_losses))
 
 
 def joined(first: Mapping[str, Any], second: Mapping[str, Any]
@@ -207,6 +206,15 @@ def joined(first: Mapping[str, Any], second: Mapping[str, Any]
   if twice := sorted(set(first) & set(second)):
     raise ValueError(f'two parts of a method both name {", ".join(twice)}')
   return {**first, **second}
+
+
+def _both(first: ExtraLosses, second: ExtraLosses) -> ExtraLosses:
+  """All losses of two."""
+  if second is no_losses:
+    return first
+  if first is no_losses:
+    return second
+  return lambda context: joined(first(context), second(context))
 
 
 def _in_turn(first: Hook, second: Hook) -> Hook:

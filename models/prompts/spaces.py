@@ -25,7 +25,8 @@ import jax
 import jax.numpy as jnp
 
 Array = jax.Array
-KINDS = ('token', 'key', 'prefix')
+KINDS = ('token', 'sequence', 'key', 'prefix')
+AS_TOKENS = ('token', 'sequence')  # whose rows are tokens beside the inputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +36,10 @@ class Space:
   Attributes:
     name: `tokens`, `keys`, `layer_2`.
     kind: what the inputs are.  `token`: patch embeddings, beside which the rows
-      are tokens; `key`: query vectors, which the rows are compared with;
-      `prefix`: attention queries of a block, whose keys the rows join.
+      are tokens; `sequence`: class token and patches with their positions, as
+      they stand before the first block, beside which the rows are tokens;
+      `key`: query vectors, which the rows are compared with; `prefix`:
+      attention queries of a block, whose keys the rows join.
     leaves: ((flat path, index of the leading axes), ...).
     layer: the prompted block; 0 for keys.
   """

@@ -18,6 +18,8 @@ import importlib
 import pytest
 
 from configs import presets
+from tests import fakes
+from train_lib import program as program_lib
 from train_lib import startup
 
 # Batch, epochs, rate a step, prompt length, seed, tasks, classes a task.
@@ -90,3 +92,29 @@ def test_projection_can_be_left_out_without_another_change():
   without = startup.expand(config).to_dict()
   assert with_it.pop('pgp') != without.pop('pgp')
   assert with_it == without
+
+
+def test_numbers_of_the_authors_on_clip():
+  config = _recipe('cifar100_clip_pgp')
+  pgp, stream = config.pgp, config.continual
+  rate = config.learning_rate * config.per_device_batch_size / 256
+  assert rate == pytest.approx(0.001)
+  assert config.later_rate_multipliers == (('.*', 10.0),)
+  assert (config.gradient_decay, config.later_gradient_decay) == (5e-4, 2e-4)
+  assert (config.optim, config.sgd_momentum, config.sgd_nesterov) == (
+      'sgd', 0.9, False)
+  assert (config.num_epochs, config.per_device_batch_size, config.seed) == (
+      5, 32, 1997)
+  assert config.learning_rate_schedule == 'cosine_by_epoch'
+  assert not config.weight_decay and not config.grad_clip_max_norm
+  assert (config.vpt.length, config.text.context_tokens) == (10, 16)
+  assert (stream.num_tasks, stream.num_classes_per_task) == (10, 10)
+  assert stream.train_mask and config.eval_classes == 'seen'
+  assert (pgp.enabled, pgp.variant, pgp.sequence_components,
+          pgp.sequence_epsilon) == (True, 'released', 5, 0.9)
+  program = program_lib.create(
+      fakes.changed(config, init_checkpoint=program_lib.RANDOM), 100)
+  _, trainable = program.split(program.shapes)
+  assert {path: leaf.shape for path, leaf in trainable.items()} == {
+      'prompt/tokens': (10, 768), 'head/context': (10, 16, 512)}
+  assert program_lib.num_elements(program.shapes) == 149_710_337

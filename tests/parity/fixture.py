@@ -49,6 +49,7 @@ PORTS = {
     'l2p_pgp_train_token': 'gradient projection',
     'dualprompt_pgp_train': 'gradient projection',
     'clip_tokens': 'tokens of CLIP',
+    'clip_pgp': 'gradient projection on CLIP',
 }
 
 

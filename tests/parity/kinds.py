@@ -37,6 +37,7 @@ _RUN = {
     'bases of gradient projection': ('torch_basis', 'run'),
     'gradient projection': ('torch_pgp', 'run'),
     'tokens of CLIP': ('clip_tokens', 'run'),
+    'gradient projection on CLIP': ('torch_clip', 'run'),
 }
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from tests import fakes
+from tests.projections import CLIP
 from tests.projections import DUAL
 from tests.projections import L2P
 from tests.projections import QUERY
@@ -31,6 +32,25 @@ from train_lib import train
 @pytest.fixture(scope='module')
 def inputs(tmp_path_factory):
   return tmp_path_factory.mktemp('inputs')
+
+
+@pytest.mark.parametrize('backbone', ['testing', 'CLIP-testing'])
+def test_sequences_are_class_token_and_patches_with_positions(inputs, backbone):
+  """In front of the norm that CLIP has before its first block."""
+  setting = Setting(inputs, 1, **{
+      **CLIP, 'model_name': backbone, 'head': 'linear', 'optim': 'adam'})
+  task = setting.stream.tasks[0]
+  got = setting.probe.at(task).inputs(setting.state, setting.spaces, **QUERY)
+  whole = state_lib.overlay(setting.frozen, setting.state.params)
+  images = setting.images(task)
+  patches = setting.program.model.apply(
+      state_lib.variables(whole), images,
+      method=lambda m, x: m.backbone.embed(x))
+  cls = np.broadcast_to(whole['backbone/cls'], (len(images), 1, WIDTH))
+  want = np.concatenate([cls, patches], axis=1) + (
+      whole['backbone/Transformer/posembed_input/pos_embedding'])
+  np.testing.assert_allclose(
+      got['sequence'], want.reshape(WIDTH, -1), atol=1e-5)
 
 
 @pytest.mark.parametrize('count', [1, 8])

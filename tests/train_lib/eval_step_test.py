@@ -52,6 +52,17 @@ def test_who_votes_at_test_time(changes, votes):
   assert eval_step.votes_at_test(config, fakes.tiny_model(config)[0]) == votes
 
 
+def test_classes_of_tasks_up_to_the_last_true_one_of_a_batch():
+  owner = np.array([0, 0, 2, 1])  # an order of classes that is not of tasks
+  known = lambda labels, mask: eval_step.known_until(owner, {
+      'label': np.array(labels), 'mask': np.array(mask)}).tolist()
+  assert known([0, 1], [1, 1]) == [True, True, False, False]
+  assert known([0, 3], [1, 1]) == [True, True, False, True]
+  assert known([0, 2], [1, 1]) == [True] * 4
+  assert known([0, 2], [1, 0]) == [True, True, False, False]  # padding
+  assert known([0, 2], [0, 0]) == [False] * 4
+
+
 class Evaluation:
   """The eval step of the voting L2P on one device, random parameters."""
 

@@ -142,6 +142,8 @@ def test_selections_of_one_run():
   assert known == {**voted, 'task_known': True}
   assert fingerprint.for_selection(voted, 'top5') == voted
   assert fingerprint.for_selection(known, 'batch') == voted
+  assert fingerprint.for_selection(voted, 'until_own_task') == {
+      **voted, 'eval_classes': 'until_own_task'}
 
 
 def test_differences_name_both_values():

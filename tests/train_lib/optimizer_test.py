@@ -27,7 +27,7 @@ GRADS = ({'head/kernel': jnp.array([0.1, -0.2]), 'head/bias': jnp.array([0.0])},
          {'head/kernel': jnp.array([0.3, 0.2]), 'head/bias': jnp.array([1.0])})
 
 
-def _steps(rate=0.1, grad_norm=0.0, transform=None, **changes):
+def _steps(rate=0.1, grad_norm=0.0, transform=None, task_index=0, **changes):
   """Parameters after each of the two updates."""
   optimizer = optimizer_lib.create(
       fakes.config(**changes), transform or optax.identity())
@@ -35,7 +35,7 @@ def _steps(rate=0.1, grad_norm=0.0, transform=None, **changes):
   for grads in GRADS:
     updates, state = optimizer.update(
         grads, state, params, grad_norm=grad_norm, learning_rate=rate,
-        memory={})
+        memory={}, task_index=task_index)
     params = optax.apply_updates(params, updates)
     history.append({k: np.asarray(v) for k, v in params.items()})
   return history
@@ -60,6 +60,29 @@ def test_clip_factor(norm, limit, factor):
   updates, _ = clip.update(GRADS[0], clip.init(PARAMS), grad_norm=norm)
   np.testing.assert_allclose(
       updates['head/kernel'], GRADS[0]['head/kernel'] * factor, rtol=1e-7)
+
+
+@pytest.mark.parametrize('task, later, decay', [
+    (0, 0.5, 0.25), (0, -1.0, 0.25), (2, 0.5, 0.5), (2, 0.0, 0.0),
+    (2, -1.0, 0.25)])
+def test_momentum_and_decay_are_those_of_torch(task, later, decay):
+  """buffer <- 0.9 buffer + g + decay w; w <- w - rate buffer."""
+  steps = _steps(optim='sgd', sgd_nesterov=False, task_index=task,
+                 gradient_decay=0.25, later_gradient_decay=later,
+                 optim_wd_ignore=('bias',))
+  first = 1.0 - 0.1 * (0.1 + decay)
+  second = first - 0.1 * (0.9 * (0.1 + decay) + 0.3 + decay * first)
+  assert steps[0]['head/kernel'][0] == pytest.approx(first, abs=1e-6)
+  assert steps[1]['head/kernel'][0] == pytest.approx(second, abs=1e-6)
+  assert steps[1]['head/bias'][0] == pytest.approx(0.5 - 0.1)  # never decays
+
+
+def test_decay_of_gradients_comes_behind_clipping_and_the_methods_link():
+  half = optax.scale(0.5)
+  first, _ = _steps(optim='sgd', sgd_nesterov=False, transform=half,
+                    grad_norm=4.0, grad_clip_max_norm=1.0, gradient_decay=0.25)
+  assert first['head/kernel'][0] == pytest.approx(
+      1.0 - 0.1 * (0.1 / 4 / 2 + 0.25), abs=1e-6)
 
 
 def test_adam_by_hand():

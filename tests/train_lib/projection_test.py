@@ -20,6 +20,7 @@ from tensorboard.backend.event_processing import event_accumulator
 
 from models.prompts import base
 from tests import fakes
+from tests.projections import CLIP
 from tests.projections import DUAL
 from tests.projections import L2P
 from tests.projections import QUERY
@@ -71,7 +72,8 @@ def test_spaces_and_when_they_are_collected():
       (L2P, ['tokens', 'keys'], True),
       (DUAL, ['layer_0', 'layer_1', 'layer_2'], False),
       ({**L2P, 'pgp.variant': 'paper'}, ['tokens', 'keys'], False),
-      ({**L2P, 'pgp.collect': 'after'}, ['tokens', 'keys'], False)):
+      ({**L2P, 'pgp.collect': 'after'}, ['tokens', 'keys'], False),
+      (CLIP, ['sequence'], False)):
     config = fakes.config(**changes)
     model, _ = fakes.tiny_model(config)
     spaces = projection.protected(model.prompt)

@@ -126,6 +126,31 @@ TOGETHER = (
             'task_heads=True norm_pre_logits=True',
             'config.norm_pre_logits has no effect before the LayerNorms of '
             'task_heads; set it to False'),
+    setting('sentences without a text tower',
+            'method=vpt vit_classifier=token head=sentences',
+            'config.head sentences needs a text tower: model_name testing is '
+            'none of CLIP-*'),
+    setting('sentences without a tokenizer',
+            'method=vpt vit_classifier=token head=sentences '
+            'model_name=CLIP-testing init_checkpoint=random '
+            'text.tokenizer=words.json',
+            "no tokenizer 'words.json': set config.text.tokenizer to a "
+            'tokenizer.json or to a file of merges'),
+    setting('context without room for a name',
+            'method=vpt vit_classifier=token head=sentences '
+            'model_name=CLIP-testing init_checkpoint=random '
+            'text.context_tokens=75',
+            'config.text.context_tokens 75 leaves no room for a name among 77 '
+            'tokens'),
+    setting('sentences in heads of tasks',
+            'method=vpt vit_classifier=token head=sentences task_heads=True',
+            'config.task_heads has linear heads: set config.head to linear'),
+    setting('a score of tasks up to the own one, without tasks',
+            'eval_until_own_task=True gaussian_schedule=True',
+            'config.eval_until_own_task needs tasks with classes of their own; '
+            'set it to False'),
+    setting('decay that grows parameters', 'gradient_decay=-0.1',
+            'config.gradient_decay is -0.1, must not be negative'),
     setting('projection without prompts',
             'pgp.enabled=True method=none vit_classifier=token',
             'config.pgp.enabled finds no prompt tokens or prefixes to '

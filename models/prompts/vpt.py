@@ -1,0 +1,69 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""VPT-shallow: one prompt that all images of all tasks share.
+
+Tokens that enter before the first block, in front of the class token and
+without positions.  Jia et al., Visual Prompt Tuning (ECCV 2022), as the image
+prompt of CLIP-PGP (Qiao et al., ICLR 2024) has it: start values are uniform
+within +-1 / sqrt(D).  On CLIP, `config.head = 'sentences'` learns context in
+front of class names beside it.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from models import vit
+from models.prompts import base
+
+Array = jax.Array
+
+
+def _within(bound: float) -> nn.initializers.Initializer:
+  """Uniform in [-bound, bound)."""
+  return lambda key, shape: jax.random.uniform(
+      key, shape, minval=-bound, maxval=bound)
+
+
+class SharedPrompt(base.Prompt):
+  """The same tokens for every image.
+
+  Attributes:
+    length: P.
+    width: D.
+
+  Parameters: `tokens` [P, D].
+  """
+
+  length: int
+  width: int
+
+  def setup(self):
+    self.tokens = self.param(
+        'tokens', _within(self.width**-0.5), (self.length, self.width))
+
+  @property
+  def spaces(self) -> tuple[base.Space, ...]:
+    return (base.Space('sequence', 'sequence', (('prompt/tokens', ()),)),)
+
+  def at_layer(self, layer, tokens, carry):
+    if layer:
+      return vit.LayerPrompt(), carry
+    return vit.LayerPrompt(tokens=jnp.broadcast_to(
+        self.tokens, (len(tokens), *self.tokens.shape))), carry
+
+
+def build(config, backbone: vit.VisionTransformer) -> base.Method:
+  """The shared prompt that `config.vpt` describes."""
+  return base.Method(SharedPrompt(config.vpt.length, backbone.width))
