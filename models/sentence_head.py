@@ -71,7 +71,7 @@ class SentenceHead(nn.Module):
     """Directions of classes, [C, E] float32 of length 1.
 
     Tasks are read one after the other and anew in the backward pass, so that
-    it takes the memory of one.
+    activations are those of one.
 
     Args:
       read: ids [K, T] and context [n, width] -> [K, E].

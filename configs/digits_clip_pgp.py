@@ -1,0 +1,44 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""CLIP-PGP on handwritten digits: five tasks of two classes, no download.
+
+  python main.py --my_config configs/digits_clip_pgp.py --workdir DIR
+
+`cifar100_clip_pgp` on the towers of `digits_clip_zeroshot`, which is its floor.
+A minute on a laptop; docs/clip.md has the numbers.
+"""
+
+from configs import cifar100_clip_pgp
+from configs import digits_clip_zeroshot
+from configs import presets
+
+
+def get_config(preset=''):
+  """Rates that suit a width of 64; everything else as in the large recipe."""
+  config = cifar100_clip_pgp.get_config()
+  config.model_name = 'CLIP-letters'
+  config.init_checkpoint = str(digits_clip_zeroshot.WEIGHTS)
+  config.dataset = 'digits'
+  config.input_size = 32
+  config.resize_size = 36
+  config.transform = 'jax'
+  config.augmentation = 'none'
+  config.input_range = 'weights'
+  config.continual.num_tasks = 5
+  config.continual.num_classes_per_task = 2
+  config.per_device_batch_size = 16
+  config.eval_per_epochs = 0  # at task ends only
+  config.learning_rate = 0.32
+  config.later_rate_multipliers = ()
+  return presets.apply(config, preset)
