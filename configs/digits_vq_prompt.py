@@ -34,5 +34,6 @@ def get_config(preset=''):
   config.learning_rate = 0.0025 * 256 / 16
   config.min_learning_rate = 1e-6 * 256 / 16
   config.rebalance.epochs = 10
+  config.rebalance.learning_rate = 0.05  # few classes make few steps
   config.comparisons = ()
   return presets.apply(config, preset)

@@ -49,6 +49,9 @@ PORTS = {
     'l2p_pgp_train_token': 'gradient projection',
     'dualprompt_pgp_train': 'gradient projection',
     'clip_tokens': 'tokens of CLIP',
+    'vq_prompt_forward': 'prompts of VQ-Prompt',
+    'vq_prompt_train': 'tasks of VQ-Prompt',
+    'vq_prompt_rebalance': 're-balancing',
 }
 
 

@@ -37,6 +37,9 @@ _RUN = {
     'bases of gradient projection': ('torch_basis', 'run'),
     'gradient projection': ('torch_pgp', 'run'),
     'tokens of CLIP': ('clip_tokens', 'run'),
+    'prompts of VQ-Prompt': ('torch_vq', 'run_forward'),
+    'tasks of VQ-Prompt': ('torch_vq', 'run_train'),
+    're-balancing': ('torch_rebalance', 'run'),
 }
 
 
