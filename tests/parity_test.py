@@ -88,7 +88,9 @@ def test_wrong_number_fails(tmp_path, capsys, changes, failing):
     ('l2p_train_no_clip', 'after_step_3/params/prompt_pool/key'),
     ('eval_step', 'class_incremental/eval_loss'),
     ('timm_vit_forward', 'small/tokens'),
-    ('pgp_basis', 'c1/projected2'), ('clip_tokens', 'free')])
+    ('pgp_basis', 'c1/projected2'), ('clip_tokens', 'free'),
+    ('vq_prompt_forward', 'module/layer2/grad_readout_k'),
+    ('vq_prompt_rebalance', 'iteration7/weight')])
 def test_tampered_recording_fails(tmp_path, name, array):
   path = next((p for p in _FILES if p.stem == name), None)
   if path is None:

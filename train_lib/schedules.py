@@ -55,13 +55,15 @@ def freeze_cosine(step: Array, steps_per_epoch: Array, *, base: float,
     The rate [] float32, and the part of it that does not come from `base`: a
     rate of m * base has the same.
   """
-  epoch = nominal_steps or steps_per_epoch
-  i = jnp.maximum(step - (2 if first_step_factor else 1), 0)
+  # Whole numbers, which float32 holds up to 2^24 and which never overflow.
+  epoch = jnp.asarray(nominal_steps or steps_per_epoch, jnp.float32)
+  i = jnp.asarray(step, jnp.float32) - (2.0 if first_step_factor else 1.0)
+  i = jnp.maximum(i, 0.0)
   warmup = warmup_epochs * epoch
-  length = jnp.maximum(num_epochs * epoch - freeze_steps - warmup, 1)
-  left = jnp.clip(length - (i - freeze_steps - warmup), 0, length)
+  length = jnp.maximum(num_epochs * epoch - freeze_steps - warmup, 1.0)
+  left = jnp.clip(length - (i - freeze_steps - warmup), 0.0, length)
   share = jnp.square(jnp.sin(0.5 * jnp.pi * (left / length)))
-  rising = (i - freeze_steps) / jnp.maximum(warmup - 1, 1)
+  rising = (i - freeze_steps) / jnp.maximum(warmup - 1.0, 1.0)
   floor = minimum * (1.0 - share)
   share, floor = (
       jnp.where(i < freeze_steps, frozen,

@@ -103,8 +103,10 @@ def test_values_are_rows_of_the_pool_to_the_last_bit():
 def test_the_first_half_is_for_keys_and_other_blocks_get_nothing():
   prompt = _prompt(num_heads=2, width=4, length=4)
   carry = np.arange(32, dtype=np.float32).reshape(1, 2, 4, 4)
+  params = {'keys': np.zeros((1, 2, 4)), 'pool': np.zeros((1, 2, 4, 4))}
   at = lambda layer: prompt.apply(
-      {'params': {}}, layer, np.zeros((2, 3, 4)), carry, method='at_layer')[0]
+      {'params': params}, layer, np.zeros((2, 3, 4)), carry,
+      method='at_layer')[0]
   assert at(0).prefix is None and at(0).tokens is None
   prefix = at(1).prefix
   assert prefix.shape == (2, 2, 2, 2, 2)
@@ -180,8 +182,8 @@ def test_the_loss_of_a_step_contains_both_by_their_weights(tmp_path):
         in_axes=(None, None, 0, None), devices=jax.devices()[:1])
     batch = fakes.batch(4)
     batch = {name: batch[name] for name in ('image', 'label')}
-    return gradients(state, frozen, parallel.shard(
-        batch, jax.devices()[:1]), fakes.task_info())[0][0]
+    return float(gradients(state, frozen, parallel.shard(
+        batch, jax.devices()[:1]), fakes.task_info())[0][0])
 
   plain = loss()
   commitment, codebook = loss(commitment=1.0), loss(codebook=1.0)
