@@ -31,7 +31,7 @@ from train_lib import rebalancing
 from train_lib import state as state_lib
 from train_lib import steps
 
-# What torch's covariance matrix leaves of a hundred-millionth of a variance.
+# It was recorded as a difference of variances, each of them rounded.
 _ADDED = tol.Tolerance(1e-6)
 
 
@@ -62,11 +62,11 @@ class _Trial:
 
   def __init__(self, fixture: Fixture, report: Report):
     self._fixture, self._report, self._meta = fixture, report, fixture.meta
-    sizes, clusters = self._meta['config'], fixture['means'].shape[1]
-    # On as many devices as there are here, S rows a step.
+    sizes = self._meta['config']
+    self._size = len(fixture['iteration0/labels'])  # rows of a step
     self._config = vq_bridge.expand(self._meta, **{
-        'per_device_batch_size': sizes['ca_batch'], 'rebalance.clusters':
-        clusters, 'rebalance.batch_ratio': 1,
+        'per_device_batch_size': self._size, 'rebalance.batch_ratio': 1,
+        'rebalance.clusters': fixture['means'].shape[1],
         'rebalance.epochs': sizes['crct_epochs'],
         'rebalance.learning_rate': sizes['ca_lr'],
         'rebalance.weight_decay': sizes['ca_wd']})
@@ -112,12 +112,11 @@ class _Trial:
   def _rows(self, stats: Any, name: str) -> dict[str, np.ndarray]:
     """Ours of an epoch, beside the numbers recorded for the very rows."""
     shuffled = self._fixture[f'{name}/permutation']
-    size = self._meta['config']['ca_batch']
     rows = rebalancing.epoch_rows(
-        _Shuffled(shuffled), stats, range(self._seen), size=size,
+        _Shuffled(shuffled), stats, range(self._seen), size=self._size,
         num_batches=self._num_batches)
     normals = self._fixture[f'{name}/standard_normals'][shuffled]
-    shape = (self._num_batches, size, normals.shape[1])
+    shape = (self._num_batches, self._size, normals.shape[1])
     return rows | {'normals': np.resize(normals, shape)}
 
   def _info(self) -> steps.TaskInfo:
