@@ -105,7 +105,13 @@ def get_config() -> ml_collections.ConfigDict:
   config.learning_rate = 0.03  # for 256 images per step; scaled linearly
   config.min_learning_rate = 0.0  # likewise
   config.learning_rate_schedule = 'constant'  # or cosine, linear,
-  # cosine_by_epoch
+  # cosine_by_epoch, freeze_cosine (min_learning_rate is then part of each rate
+  # and not multiplied), lagged_cosine; see train_lib/schedules.py
+  config.freeze_cosine = ml_collections.ConfigDict()
+  config.freeze_cosine.freeze_steps = 0  # per task, at min_learning_rate
+  config.freeze_cosine.steps_per_epoch = 0  # to count with; 0: as there are
+  config.freeze_cosine.first_step_factor = 1.0  # of learning_rate, at the first
+  # step, which comes before the curve; 0: there is none
   config.learning_rate_multipliers = ()  # ((regex over leaf path, factor), ...)
   config.later_rate_multipliers = ()  # on top, from the second task on
   config.warmup_epochs = 0  # per task
@@ -159,6 +165,19 @@ def get_config() -> ml_collections.ConfigDict:
   config.pgp.random_directions = False  # control: as many, drawn at random
   config.pgp.project_step = False  # the optimizer's step as well
 
+  # Re-balancing of the head on draws from Gaussians of features, around any
+  # method, see train_lib/rebalancing.py.
+  config.rebalance = ml_collections.ConfigDict()
+  config.rebalance.epochs = 0  # after each task but the first; 0: off
+  config.rebalance.batch_ratio = 4  # rows of a step, per image of a batch
+  config.rebalance.learning_rate = 1e-4  # at the first step, then a tenth of it
+  # and half a cosine; for any number of rows
+  config.rebalance.min_learning_rate = 1e-6  # likewise
+  config.rebalance.weight_decay = 5e-4
+  config.rebalance.clusters = 1  # Gaussians per class
+  config.rebalance.augment = True  # features of images as in training; else as
+  # in a test
+
   # What a text tower is told, see models/text.py.
   config.text = ml_collections.ConfigDict()
   config.text.tokenizer = ''  # tokenizer.json, merges or a folder; '': beside
@@ -174,7 +193,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.temperature = 1.0
   config.head = 'linear'  # or cosine: similarity with a vector per class;
   # sentences: with what a text tower makes of learned context and names
-  config.head_init = 'zero'  # or trunc_normal (deviation 0.02)
+  config.head_init = 'zero'  # or trunc_normal (deviation 0.02), torch_uniform
   config.task_heads = False  # a LayerNorm and a classifier for each task
   config.weight_norm = False  # unit-norm head columns before each step
 
@@ -233,6 +252,17 @@ def get_config() -> ml_collections.ConfigDict:
   # A prompt of tokens that all images of all tasks share.
   config.vpt = ml_collections.ConfigDict()
   config.vpt.length = 10
+
+  # Prompts of each block that are mixed and quantised.
+  config.vq = ml_collections.ConfigDict()
+  config.vq.layers = ()  # prompted blocks; (): the first five
+  config.vq.pool_size = 10  # prompts and keys of each block
+  config.vq.length = 8  # tokens; half of them for keys, half for values
+  config.vq.temperature = 1.0  # of the softmax over keys
+  config.vq.normalize_query = False  # keys always are
+  config.vq.quantize = True  # else the mixture is the prompt
+  config.vq.commitment_weight = 0.4  # of the distance that moves the mixture
+  config.vq.codebook_weight = 0.1  # of the one that moves the pool's element
 
   # Survival.
   config.checkpoint_every_steps = 500  # beside task ends; 0: at these only

@@ -26,12 +26,21 @@ from models import sentence_head
 from models.prompts import matching
 from models.prompts.method import Rate
 
+
+def _torch_uniform(key: jax.Array, shape: tuple[int, ...],
+                   dtype: Any = jnp.float32) -> jax.Array:
+  """As torch's Linear starts: within the inverse root of the inputs [0]."""
+  bound = 1 / math.sqrt(shape[0])
+  return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
 # timm cuts its normal distribution at -2 and 2, not at two deviations: with a
 # deviation of 0.02 that cuts nothing.
 KERNEL_INITS = {
     'zero': nn.initializers.zeros,
     'trunc_normal': nn.initializers.truncated_normal(
         0.02, lower=-100.0, upper=100.0),
+    'torch_uniform': _torch_uniform,
 }
 
 
@@ -44,7 +53,8 @@ class LinearHead(nn.Module):
     temperature: logits are divided by it.
     kernel_init: key of `KERNEL_INITS`.
 
-  Parameters: `kernel` [D, C] and `bias` [C]; the bias is 0 at the start.
+  Parameters: `kernel` [D, C] and `bias` [C]; the bias is 0 at the start, but
+  with `torch_uniform` it is drawn as the kernel is.
   """
 
   num_classes: int
@@ -60,8 +70,15 @@ class LinearHead(nn.Module):
       x = x / (jnp.linalg.norm(x, axis=-1, keepdims=True) + 1e-10)
     kernel = self.param('kernel', KERNEL_INITS[self.kernel_init],
                         (x.shape[-1], self.num_classes))
-    bias = self.param('bias', nn.initializers.zeros, (self.num_classes,))
+    bias = self.param('bias', self._bias_init(kernel.shape),
+                      (self.num_classes,))
     return (x @ kernel + bias) / self.temperature
+
+  def _bias_init(self, shape: tuple[int, ...]) -> nn.initializers.Initializer:
+    """Start values of the bias beside a kernel of that shape."""
+    if self.kernel_init != 'torch_uniform':
+      return nn.initializers.zeros
+    return lambda key, _: _torch_uniform(key, shape)[0]
 
   def rates(self) -> tuple[Rate, ...]:
     """All columns train in all tasks, as far as the loss sees them."""

@@ -38,7 +38,8 @@ RECIPES = sorted(path.stem for path in CONFIGS.glob('*.py')
 # Each method as its defaults have it, and some with more of their options.
 METHODS = {name: {'method': name, 'vit_classifier': 'token'}
            for name in prompts.available()}
-METHODS |= {'pgt': fakes.PGT, 'convprompt': fakes.CONVPROMPT}
+METHODS |= {'pgt': fakes.PGT, 'convprompt': fakes.CONVPROMPT,
+            'vq_prompt': fakes.VQ_PROMPT}
 METHODS['dualprompt, masked pool handed on'] = fakes.DUALPROMPT
 METHODS['zero_shot'] = {
     'method': 'zero_shot', 'model_name': 'CLIP-testing', 'head': 'cosine',

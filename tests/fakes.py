@@ -138,6 +138,14 @@ CONVPROMPT = {
     'grad_clip_scope': 'trainable', 'thaw': (NORMS,),
     'later_rate_multipliers': ((NORMS, 0.005),),
     'learning_rate_schedule': 'cosine_by_epoch'}
+VQ_PROMPT = {
+    'method': 'vq_prompt', 'vit_classifier': 'token', 'use_e_prompt': False,
+    'vq.layers': (0, 1), 'vq.pool_size': 4, 'vq.length': 4,
+    'optim': 'adamw', 'grad_clip_scope': 'trainable', 'eval_classes': 'seen',
+    'learning_rate_schedule': 'freeze_cosine', 'freeze_cosine.freeze_steps': 1,
+    'learning_rate_multipliers': (('prompt/.*', 5.0),),
+    'rebalance.epochs': 2, 'rebalance.batch_ratio': 2,
+    'rebalance.learning_rate': 0.02}
 PGT = {
     **CONVPROMPT, 'method': 'pgt', 'later_rate_multipliers': (
         (NORMS, 0.005), ('prompt/naive_norm/.*', 0.005))}

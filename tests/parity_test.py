@@ -90,7 +90,9 @@ def test_wrong_number_fails(tmp_path, capsys, changes, failing):
     ('timm_vit_forward', 'small/tokens'),
     ('pgp_basis', 'c1/projected2'), ('clip_tokens', 'free'),
     ('clip_pgp', 'task1/step5/image_prompt'),
-    ('clip_pgp', 'task1/eval_port_cil/predictions')])
+    ('clip_pgp', 'task1/eval_port_cil/predictions'),
+    ('vq_prompt_forward', 'module/layer2/grad_readout_k'),
+    ('vq_prompt_rebalance', 'iteration7/weight')])
 def test_tampered_recording_fails(tmp_path, name, array):
   path = next((p for p in _FILES if p.stem == name), None)
   if path is None:

@@ -54,7 +54,7 @@ CHOICES = {
     'pgp.first_task_rule': projection.FIRST_TASK_RULES,
     'pgp.prompt_term': projection.PROMPT_TERMS,
     'head': heads.HEADS,
-    'head_init': ('zero', 'trunc_normal'),
+    'head_init': tuple(heads.KERNEL_INITS),
     'generation.anchor_query': ('block', 'naive'),
     'generation.token_mix_init': ('zeros', 'normal'),
     'prompt_position': ('before_cls', 'after_cls'),
@@ -78,6 +78,8 @@ _POSITIVE = (
     'prompt_pool_param.pool_size', 'prompt_pool_param.length',
     'prompt_pool_param.top_k', 'generation.length', 'generation.kernel',
     'vpt.length', 'text.context_tokens',
+    'vq.pool_size', 'vq.length', 'vq.temperature', 'rebalance.batch_ratio',
+    'rebalance.clusters',
     *projection.POSITIVE)
 _NOT_NEGATIVE = (
     'seed', 'learning_rate', 'min_learning_rate', 'warmup_epochs',
@@ -85,14 +87,18 @@ _NOT_NEGATIVE = (
     'ewc_strength',
     'lwf_strength', 'pgp.num_images', 'checkpoint_every_steps',
     'continual.init_cls', 'continual.inc_cls', 'generation.anchors',
-    'generation.drift_weight', 'generation.match_width', 'eval_cache_mib')
+    'generation.drift_weight', 'generation.match_width', 'eval_cache_mib',
+    'vq.commitment_weight', 'vq.codebook_weight', 'rebalance.epochs',
+    'rebalance.learning_rate', 'rebalance.min_learning_rate',
+    'rebalance.weight_decay', 'freeze_cosine.freeze_steps',
+    'freeze_cosine.steps_per_epoch', 'freeze_cosine.first_step_factor')
 _AT_MOST = {'data_threads': 256, 'sgd_momentum': 1.0, 'subsample_rate': 100}
 _ITEMS = {
     'freeze_part': str, 'optim_wd_ignore': str, 'split_files': str,
     'comparisons': str, 'headline_metrics': str, 'continual.domain_order': str,
     'continual.class_order': int, 'e_prompt_layer_idx': int,
     'g_prompt_layer_idx': int, 'thaw': str, 'generation.layers': int,
-    'generation.anchors_by_task': int}
+    'generation.anchors_by_task': int, 'vq.layers': int}
 _INT_LIMIT = 2**31  # what steps and seeds are on the devices
 
 

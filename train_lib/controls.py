@@ -29,7 +29,7 @@ import ml_collections
 _PLAIN = {
     'comparisons': (), 'regularizer': '', 'replay.capacity': 0,
     'replay.batch_size': 0, 'replay.review_epochs': 0,
-    'replay.dark_weight': 0.0, 'prompt_choice': 'key'}
+    'replay.dark_weight': 0.0, 'rebalance.epochs': 0, 'prompt_choice': 'key'}
 _HEAD = {**_PLAIN, 'method': 'none', 'pgp.enabled': False,
          'vit_classifier': 'token', 'eval_selection': 'config',
          'learning_rate_multipliers': (), 'later_rate_multipliers': (),
@@ -65,8 +65,10 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
     'l2p_r': {**_PLAIN, **_STORE, 'replay.policy': 'reservoir'},
     'random_prompt': {**_PLAIN, 'prompt_choice': 'random'},
     'oracle_prompt': {**_PLAIN, 'prompt_choice': 'oracle'},
-    'joint': _WHOLE,
-    'joint_prompts': {**_PLAIN, 'prompt_pool_param.use_prompt_mask': False,
+    # One long task: no schedule that counts with the steps of a short one.
+    'joint': {**_WHOLE, 'freeze_cosine.steps_per_epoch': 0},
+    'joint_prompts': {**_PLAIN, 'freeze_cosine.steps_per_epoch': 0,
+                      'prompt_pool_param.use_prompt_mask': False,
                       'prompt_pool_param.shared_prompt_pool': False,
                       'prompt_pool_param.shared_prompt_key': False},
 }

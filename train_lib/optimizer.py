@@ -30,9 +30,11 @@ import jax.numpy as jnp
 import optax
 
 from models.prompts import base
+from train_lib import schedules
 from train_lib import state as state_lib
 
-SCHEDULES = ('constant', 'cosine', 'linear', 'cosine_by_epoch')
+SCHEDULES = ('constant', 'cosine', 'linear', 'cosine_by_epoch', 'freeze_cosine',
+             'lagged_cosine')
 OPTIMIZERS = ('adam', 'adamw', 'sgd')
 
 
@@ -71,8 +73,11 @@ def decay_gradients(first: float, later: float
       lambda params: optax.EmptyState(), update)
 
 
-def scale_by_rules(rules: Any) -> optax.GradientTransformation:
+def scale_by_rules(rules: Any) -> optax.GradientTransformationExtraArgs:
   """Multiplies each leaf's update by the factor of the first rule it matches.
+
+  A part `rate_floor` of the `learning_rate` is given alike to all leaves, and
+  no factor counts there.
 
   Args:
     rules: ((regex over the whole slash path, factor), ...).
@@ -90,11 +95,16 @@ def scale_by_rules(rules: Any) -> optax.GradientTransformation:
             f'learning_rate_multipliers {regex!r} matches no parameter')
     return optax.EmptyState()
 
-  def update(updates, state, params=None):
-    del params
-    return {path: u * factor(path) for path, u in updates.items()}, state
+  def update(updates, state, params=None, *, learning_rate=1.0, rate_floor=0.0,
+             **unused):
+    del params, unused
+    share = rate_floor / jnp.where(learning_rate > 0, learning_rate, 1.0)
+    factors = {path: factor(path) for path in updates}
+    return {path: u if factors[path] == 1.0 else
+                  u * (factors[path] + (1.0 - factors[path]) * share)
+            for path, u in updates.items()}, state
 
-  return optax.GradientTransformation(init, update)
+  return optax.GradientTransformationExtraArgs(init, update)
 
 
 def scale_by_given_rate() -> optax.GradientTransformationExtraArgs:
@@ -112,8 +122,8 @@ def create(config: Any, method_transform: optax.GradientTransformation,
            ) -> optax.GradientTransformationExtraArgs:
   """The chain that `config` describes.
 
-  `update` takes the extra arguments `grad_norm`, `learning_rate`, `memory` and
-  `task_index`.
+  `update` takes the extra arguments `grad_norm`, `learning_rate`, `memory`,
+  `task_index` and, where there is one, `rate_floor`.
   """
   ignored = tuple(config.optim_wd_ignore)
   decays = lambda params: {
@@ -188,11 +198,18 @@ def penalty_weight(config: Any) -> float:
   return 0.0 if config.optim == 'adamw' else config.weight_decay
 
 
-def learning_rate(step: jax.Array, steps_per_epoch: jax.Array, *,
-                  base: float, num_epochs: int, warmup_epochs: int = 0,
-                  schedule: str = 'constant', minimum: float = 0.0
+def learning_rate(step: jax.Array, steps_per_epoch: jax.Array, **options: Any
                   ) -> jax.Array:
-  """Learning rate of one step.
+  """Learning rate of one step, see `rate_and_floor`; [] float32."""
+  return rate_and_floor(step, steps_per_epoch, **options)[0]
+
+
+def rate_and_floor(step: jax.Array, steps_per_epoch: jax.Array, *, base: float,
+                   num_epochs: int, warmup_epochs: int = 0,
+                   schedule: str = 'constant', minimum: float = 0.0,
+                   freeze: Mapping[str, Any] | None = None
+                   ) -> tuple[jax.Array, jax.Array]:
+  """Learning rate of one step, and the part that multipliers leave alone.
 
   Args:
     step: counted from 1 within the task.
@@ -201,23 +218,31 @@ def learning_rate(step: jax.Array, steps_per_epoch: jax.Array, *,
     num_epochs, warmup_epochs: epochs.
     schedule: one of `SCHEDULES`; `cosine_by_epoch` keeps the rate of an
       epoch's first step through it, so that it is never 0.
+    freeze: what else `schedules.freeze_cosine` wants.
 
   Returns:
-    [] float32.
+    Both [] float32; the second is 0 but in `freeze_cosine`.
   """
+  if schedule == 'freeze_cosine':
+    return schedules.freeze_cosine(
+        step, steps_per_epoch, base=base, minimum=minimum,
+        num_epochs=num_epochs, warmup_epochs=warmup_epochs, **(freeze or {}))
   epoch = step / steps_per_epoch
-  if schedule == 'cosine_by_epoch':  # whole epochs made before this one
-    schedule, epoch = 'cosine', (step - 1) // steps_per_epoch
+  if schedule in ('cosine_by_epoch', 'lagged_cosine'):
+    epoch = (step - 1) // steps_per_epoch  # whole ones made before this one
   # A phase may go on for more epochs than the schedule knows.
   progress = jnp.clip(
       (epoch - warmup_epochs) / (num_epochs - warmup_epochs), 0.0, 1.0)
-  rate = base * {'constant': 1.0,
-                 'cosine': 0.5 * (1.0 + jnp.cos(jnp.pi * progress)),
-                 'linear': 1.0 - progress}[schedule]
+  cosine = lambda: 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+  rate = base * {
+      'constant': lambda: 1.0, 'cosine': cosine, 'cosine_by_epoch': cosine,
+      'linear': lambda: 1.0 - progress,
+      'lagged_cosine': lambda: schedules.lagged_cosine(epoch, num_epochs),
+  }[schedule]()
   if warmup_epochs:
     rate *= jnp.minimum(1.0, epoch / warmup_epochs)
   rate = jnp.where(epoch < warmup_epochs, rate, jnp.maximum(rate, minimum))
-  return jnp.asarray(rate, jnp.float32)
+  return jnp.asarray(rate, jnp.float32), jnp.zeros((), jnp.float32)
 
 
 def schedule_options(config: Any, global_batch_size: int) -> dict[str, Any]:
@@ -227,4 +252,5 @@ def schedule_options(config: Any, global_batch_size: int) -> dict[str, Any]:
       base=config.learning_rate * scale, num_epochs=config.num_epochs,
       warmup_epochs=config.warmup_epochs,
       schedule=config.learning_rate_schedule,
-      minimum=config.min_learning_rate * scale)
+      minimum=config.min_learning_rate * scale,
+      freeze=schedules.freeze_options(config))

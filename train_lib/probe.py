@@ -43,6 +43,9 @@ class Probe:
     program, stream: of the run.
     frozen: replicated frozen parameters.
     task: of the stream, the one that begins or ends; None before `at`.
+    state: `state()`, the unreplicated train state as a phase asks for its
+      batches, until the first of them is used; None in hooks, which are given
+      one.
     devices: None for all.
     log: the `RunLog`; None for none.
   """
@@ -51,13 +54,14 @@ class Probe:
                devices: parallel.Devices = None, log: Any = None):
     self.program, self.stream, self.frozen = program, stream, frozen
     self.task: Any = None
+    self.state: Callable[[], Any] | None = None
     self.devices, self.log = devices, log
     self._compiled: dict[str, Callable[..., Any]] = {}
 
-  def at(self, task: Any) -> 'Probe':
+  def at(self, task: Any, state: Callable[[], Any] | None = None) -> 'Probe':
     """The probe of a task; what is compiled is shared."""
     other = copy.copy(self)
-    other.task = task
+    other.task, other.state = task, state
     return other
 
   def squared_gradients(self, state: state_lib.TrainState

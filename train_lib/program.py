@@ -29,6 +29,7 @@ from models import pretrained
 from models.prompts import base
 from train_lib import optimizer as optimizer_lib
 from train_lib import projection
+from train_lib import rebalancing
 from train_lib import regularization
 from train_lib import replay
 from train_lib import state as state_lib
@@ -93,6 +94,7 @@ def create(config: Any, num_classes: int, class_names: Sequence[str] = ()
   method = projection.wrap(method, config)
   method = replay.wrap(method, config, num_classes)
   shapes = parameter_shapes(model, config.input_size)
+  method = rebalancing.wrap(method, config, shapes)
   like = {k.removeprefix('backbone/'): v for k, v in shapes.items()
           if k.startswith('backbone/')}
   weights = pretrained.from_config(config, unflatten(like))
@@ -144,9 +146,10 @@ def check_learning(program: Program, learning: base.Learning) -> None:
 
 def config_of(config: Any, learning: base.Learning) -> Any:
   """The config of a kind of phases."""
-  config = ml_collections.ConfigDict(config)
+  # A frozen config hands out its groups, not copies, to whoever thaws it.
+  config = ml_collections.ConfigDict(config).copy_and_resolve_references()
   config.update_from_flattened_dict(learning.config)
-  return config
+  return ml_collections.FrozenConfigDict(config)
 
 
 def optimizer_of(config: Any, method: base.Method

@@ -53,9 +53,14 @@ class Run:
   log: run_log.RunLog
   keeper: keeper_lib.Keeper
 
-  def batches(self, phase: base.Phase, task: Any, made: int) -> Iterable[Any]:
-    """Device batches of all steps of a phase but the `made` first."""
-    batches = phase.batches(made, self.probe.at(task))
+  def batches(self, state: Any, phase: base.Phase, task: Any, made: int
+              ) -> Iterable[Any]:
+    """Device batches of all steps of a phase but the `made` first.
+
+    `state` is the replicated one before the first of them.
+    """
+    probe = self.probe.at(task, lambda: parallel.unreplicate(state))
+    batches = phase.batches(made, probe)
     learning = self.program.method.learning.get(phase.kind, base.PLAIN)
     if learning.loss is not None:
       batches = map(parallel.host_share, batches)

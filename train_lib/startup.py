@@ -161,6 +161,7 @@ def check(config: ml_collections.FrozenConfigDict) -> None:
   if config.warmup_epochs >= config.num_epochs:
     raise ValueError(f'config.warmup_epochs {config.warmup_epochs} leaves none '
                      f'of the {config.num_epochs} epochs')
+  _check_freeze(config)
   if config.init_checkpoint is None:
     raise ValueError(
         'config.init_checkpoint is not set: prompts need a pretrained ViT; '
@@ -179,6 +180,18 @@ def check(config: ml_collections.FrozenConfigDict) -> None:
                      'their own; set it to False')
   controls.check(config)
   _check_prompts(config)
+
+
+def _check_freeze(config: Any) -> None:
+  """The cosine of `freeze_cosine` needs steps, as far as they are known."""
+  freeze = config.freeze_cosine
+  steps = freeze.steps_per_epoch * (config.num_epochs - config.warmup_epochs)
+  if config.learning_rate_schedule != 'freeze_cosine' or not steps:
+    return
+  if freeze.freeze_steps >= steps:
+    raise ValueError(f'config.freeze_cosine.freeze_steps {freeze.freeze_steps} '
+                     f'leaves none of the {steps} steps that num_epochs and '
+                     'freeze_cosine.steps_per_epoch make behind the warm-up')
 
 
 def _check_prompts(config: Any) -> None:

@@ -146,7 +146,7 @@ def make_train_step(config: Any, model: Any, method: base.Method,
   gradients = make_gradients(config, model, method, learning)
   rates = (*method.rates, *learning.rates)
   rate_fn = functools.partial(
-      optimizer_lib.learning_rate,
+      optimizer_lib.rate_and_floor,
       **optimizer_lib.schedule_options(config, global_batch_size))
 
   def train_step(state, frozen, batch, task):
@@ -154,11 +154,12 @@ def make_train_step(config: Any, model: Any, method: base.Method,
       state = state.replace(params=unit_head(state.params))
     loss, logits, grads, memory = gradients(state, frozen, batch, task)
     norm = optax.tree.norm(grads)
-    rate = rate_fn(state.step + 1 - task.first_step, task.steps_per_epoch)
+    rate, floor = rate_fn(
+        state.step + 1 - task.first_step, task.steps_per_epoch)
     updates, opt_state = optimizer.update(
         {path: grads[path] for path in state.params}, state.opt_state,
-        state.params, grad_norm=norm, learning_rate=rate, memory=state.memory,
-        task_index=task.index)
+        state.params, grad_norm=norm, learning_rate=rate, rate_floor=floor,
+        memory=state.memory, task_index=task.index)
     updates = optimizer_lib.at_rates(updates, optimizer_lib.task_rates(
         rates, state.params, task))
     state = state.replace(

@@ -165,7 +165,7 @@ def train_phase(run: run_lib.Run, state: Any, task: Any, phase: Any,
       task.index, task.class_mask, first_step=keeper.step - made,
       steps_per_epoch=schedule.steps_per_epoch)
   train_step = run.train_steps[phase.kind]
-  batches = run.batches(phase, task, made)
+  batches = run.batches(state, phase, task, made)
   for i, batch in enumerate(batches, start=made + 1):
     state, metrics = train_step(state, run.frozen, batch, info)
     run.log.train_step(metrics, task=task.index, phase=phase, step=i)

@@ -19,8 +19,9 @@ import pkgutil
 from models import vit
 from models.prompts.base import Method
 
-_VOCABULARY = ('base', 'generated_method', 'generation', 'layer_attention',
-               'matching', 'method', 'prompt_pool', 'slots', 'spaces')
+_VOCABULARY = ('base', 'class_statistics', 'generated_method', 'generation',
+               'layer_attention', 'matching', 'method', 'phases', 'prompt_pool',
+               'slots', 'spaces')
 
 
 def available() -> list[str]:

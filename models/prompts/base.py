@@ -78,7 +78,8 @@ class Selection:
 
   Attributes:
     indices: [B, K] int32 prompts used, in order of use, or None.
-    similarity: [B, M] cosine of query and keys, or None.
+    similarity: [B, M] cosine of query and keys, or what else keys are weighed
+      by, or None.
     carry: whatever `Prompt.at_layer` wants at block 0.
     losses: named scalars to be minimised; the method's `loss_weights` weigh
       them.

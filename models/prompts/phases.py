@@ -101,7 +101,8 @@ class Phase:
     schedule: an `order.Schedule`; the learning rate starts anew.
     batches: `batches(made, probe)`, host batches of all steps but the `made`
       first, all of one structure; they hold this host's share of the images,
-      or all rows of the step where the kind has a loss of its own.
+      or all rows of the step where the kind has a loss of its own.  Whatever
+      it takes from `probe.state()` it takes at once, not as it yields.
     kind: a key of `Method.learning`, and then its optimizer is new; '' for a
       phase that learns as the config says, with the optimizer that is there.
     begin: hook before the first step, also of a phase without steps.

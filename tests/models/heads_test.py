@@ -47,6 +47,16 @@ def test_head_starts_at_zero_and_is_float32():
   assert _head(np.ones((1, 2), jnp.bfloat16)).dtype == jnp.float32
 
 
+def test_head_may_start_as_a_linear_layer_of_torch_does():
+  head = heads.LinearHead(500, kernel_init='torch_uniform')
+  params = head.init(jax.random.key(0), jnp.ones((1, 400)))['params']
+  for name, shape in ('kernel', (400, 500)), ('bias', (500,)):
+    leaf = np.asarray(params[name])
+    assert leaf.shape == shape and abs(leaf).max() <= 0.05
+    assert leaf.min() < -0.045 and leaf.max() > 0.045
+    assert leaf.std() == pytest.approx(0.05 / np.sqrt(3), rel=0.1)
+
+
 def test_head_may_start_as_a_normal_of_a_fiftieth():
   head = heads.LinearHead(500, kernel_init='trunc_normal')
   params = head.init(jax.random.key(0), jnp.ones((1, 400)))['params']

@@ -30,6 +30,7 @@ converts names and compares; all arithmetic is that of `models`, `train_lib` and
   forward.py  training.py  evaluation.py  tasks.py    kinds with one
   torch_bridge.py  torch_forward.py  torch_vit.py     PyTorch ports
   torch_basis.py  torch_pgp.py  torch_pgp_steps.py    gradient projection
+  torch_vq_bridge.py  torch_vq.py  torch_rebalance.py VQ-Prompt
   clip_tokens.py                                      CLIP's tokenizer
   streams.py      task streams around recorded batches
   kinds.py        kind -> function

@@ -50,6 +50,9 @@ PORTS = {
     'dualprompt_pgp_train': 'gradient projection',
     'clip_tokens': 'tokens of CLIP',
     'clip_pgp': 'gradient projection on CLIP',
+    'vq_prompt_forward': 'prompts of VQ-Prompt',
+    'vq_prompt_train': 'tasks of VQ-Prompt',
+    'vq_prompt_rebalance': 're-balancing',
 }
 
 

@@ -38,6 +38,9 @@ _RUN = {
     'gradient projection': ('torch_pgp', 'run'),
     'tokens of CLIP': ('clip_tokens', 'run'),
     'gradient projection on CLIP': ('torch_clip', 'run'),
+    'prompts of VQ-Prompt': ('torch_vq', 'run_forward'),
+    'tasks of VQ-Prompt': ('torch_vq', 'run_train'),
+    're-balancing': ('torch_rebalance', 'run'),
 }
 
 

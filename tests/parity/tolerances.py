@@ -66,6 +66,7 @@ STEP_SIMILARITY = Tolerance(2e-5)
 LOSS = Tolerance(1e-4)  # also logits within training
 NORM = Tolerance(relative=2e-5)
 GRADIENT = Tolerance(1e-5)
+READOUT_GRADIENT = Tolerance(5e-5)  # of values to 25
 FIRST_MOMENT = Tolerance(of_max=8e-5)
 SECOND_MOMENT = Tolerance(of_max=1e-4)
 TASK_PARAMS = Tolerance(1e-4)

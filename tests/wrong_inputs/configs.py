@@ -54,6 +54,8 @@ VALUES = (
             "config.learning_rate_multipliers lists ('head(', 2.0), must "
             "list pairs (regular expression, factor); 'head(': missing ), "
             'unterminated subpattern at position 4'),
+    setting('less than no of re-balancing', 'rebalance.epochs=-1',
+            'config.rebalance.epochs is -1, must not be negative'),
     setting('half a checksum', 'init_sha256=abc',
             "config.init_sha256 is 'abc', must be the 64 hexadecimal digits "
             'of a SHA-256'),
@@ -155,6 +157,39 @@ TOGETHER = (
             'pgp.enabled=True method=none vit_classifier=token',
             'config.pgp.enabled finds no prompt tokens or prefixes to '
             'protect; switch it off or choose another method'),
+    setting('prompts that do not halve',
+            'method=vq_prompt vit_classifier=token vq.length=3',
+            'config.vq.length 3 must be even: half of it goes to keys, half '
+            'to values'),
+    setting('quantised prompts beyond the last layer',
+            'method=vq_prompt vit_classifier=token vq.layers=(0,3)',
+            'config.vq.layers (0, 3) must name each of the layers 0 to 2 of '
+            'testing once at most'),
+    setting('quantised prompts chosen at random',
+            'method=vq_prompt vit_classifier=token prompt_choice=random',
+            "config.prompt_choice 'random' is for pools of which images "
+            'choose; method vq_prompt has key only'),
+    setting('a learning rate that is frozen for the whole task',
+            'learning_rate_schedule=freeze_cosine '
+            'freeze_cosine.freeze_steps=5 freeze_cosine.steps_per_epoch=5',
+            'config.freeze_cosine.freeze_steps 5 leaves none of the 5 steps '
+            'that num_epochs and freeze_cosine.steps_per_epoch make behind '
+            'the warm-up'),
+    setting('re-balancing of a frozen head',
+            "rebalance.epochs=1 freeze_part=('encoder','head')",
+            'config.rebalance.epochs trains the head, which is frozen here; '
+            'set it to 0'),
+    setting('re-balancing of a head per task',
+            'rebalance.epochs=1 task_heads=True',
+            'config.rebalance.epochs needs one head over all tasks; set '
+            'config.task_heads to False'),
+    setting('re-balancing after no task',
+            'rebalance.epochs=1 gaussian_schedule=True',
+            'config.gaussian_schedule has no task borders, which '
+            'config.rebalance.epochs needs'),
+    setting('re-balancing with another kind of optimizer',
+            'rebalance.epochs=1 optim=sgd',
+            'config.optim sgd does not go with the adamw of the method'),
     setting('an oracle control without task prompts',
             "comparisons=('oracle_prompt',)",
             'config.comparisons names oracle_prompt, but without '

@@ -1,0 +1,39 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""VQ-Prompt on handwritten digits: five tasks of two classes, no download.
+
+  python main.py --my_config configs/digits_vq_prompt.py --workdir DIR
+
+scikit-learn's digits behind a tiny ViT pretrained on letters, as in
+`digits_l2p`.
+"""
+
+from configs import cifar100_vq_prompt
+from configs import digits_l2p
+from configs import presets
+
+
+def get_config(preset=''):
+  """VQ-Prompt on the offline default."""
+  config = digits_l2p.get_config()
+  for key in ('method', 'vit_classifier', 'head_init', 'use_e_prompt',
+              'eval_classes', 'optim', 'learning_rate_multipliers',
+              'learning_rate_schedule', 'grad_clip_max_norm'):
+    config[key] = cifar100_vq_prompt.get_config()[key]
+  config.learning_rate = 0.0025 * 256 / 16
+  config.min_learning_rate = 1e-6 * 256 / 16
+  config.rebalance.epochs = 10
+  config.rebalance.learning_rate = 0.05  # few classes make few steps
+  config.comparisons = ()
+  return presets.apply(config, preset)

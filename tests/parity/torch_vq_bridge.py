@@ -1,0 +1,134 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Configs, names and rates of VQ-Prompt's code -> ours."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+
+from configs import base as defaults
+from models import classifier
+from models.prompts import base
+from tests.parity import torch_bridge as bridge
+from tests.parity.fixture import Fixture
+from train_lib import optimizer as optimizer_lib
+from train_lib import program as program_lib
+from train_lib import rebalancing
+from train_lib import startup
+from train_lib import state as state_lib
+
+Array = jax.Array
+_STACKED = {'prompt/keys': 'prompt.e_k_{}', 'prompt/pool': 'prompt.e_p_{}'}
+_HEAD = {'head/kernel': 'last.weight', 'head/bias': 'last.bias'}
+# Names that a weight has in the files, and ours.
+_WEIGHTS = {'pull_soft_to_code': 'vq.commitment_weight',
+            'pull_code_to_soft': 'vq.codebook_weight'}
+
+
+def expand(meta: Mapping[str, Any], **changes: Any
+           ) -> ml_collections.FrozenConfigDict:
+  """Complete config of a file; keywords replace keys."""
+  sizes, config = meta['config'], defaults.get_config()
+  freeze, warmup, epochs = sizes['schedule']
+  scale = 256 / sizes['batch']
+  config.update_from_flattened_dict({
+      'method': 'vq_prompt', 'vit_classifier': 'token', 'use_e_prompt': False,
+      'optim': 'adamw', 'weight_decay': float(sizes['wd']),
+      'per_device_batch_size': sizes['batch'], 'num_epochs': epochs,
+      'warmup_epochs': warmup, 'learning_rate': sizes['lr'] * scale,
+      'min_learning_rate': 1e-6 * scale,
+      'learning_rate_multipliers': (('prompt/.*', 5.0),),
+      'learning_rate_schedule': 'freeze_cosine',
+      'freeze_cosine.freeze_steps': freeze,
+      'freeze_cosine.steps_per_epoch': sizes['iter_step'],
+      'grad_clip_max_norm': 0.0, 'grad_clip_scope': 'trainable',
+      'vq.pool_size': sizes['pool'], 'vq.length': sizes['length'],
+      'vq.temperature': float(sizes['temp']),
+      **({'vq.layers': tuple(meta['layers'])} if 'layers' in meta else {}),
+      **{_WEIGHTS[name]: weight
+         for name, weight in meta.get('loss_weights', {}).items()}, **changes})
+  return startup.expand(config)
+
+
+def program(meta: Mapping[str, Any], config: Any) -> program_lib.Program:
+  """Model, method and optimizer of a file; no weights."""
+  model, method = classifier.build(
+      config, meta['config']['classes'], bridge.backbone(meta))
+  shapes = program_lib.parameter_shapes(model, meta['config']['img_size'])
+  method = rebalancing.wrap(method, config, shapes)
+  return program_lib.Program(
+      config, model, method, program_lib.optimizer_of(config, method), None,
+      shapes)
+
+
+def own(arrays: Mapping[str, np.ndarray], layers: Iterable[int] = ()
+        ) -> dict[str, np.ndarray]:
+  """Leaves of the head, and of the prompts of some blocks, under our paths."""
+  found = {path: arrays[name].T for path, name in _HEAD.items()
+           if name in arrays}
+  if layers:
+    found |= {path: np.stack([arrays[name.format(layer)] for layer in layers])
+              for path, name in _STACKED.items()}
+  return found
+
+
+def params(fixture: Fixture) -> dict[str, np.ndarray]:
+  """All parameters of the model, flat."""
+  arrays = bridge.leaves(fixture)
+  plain = {name.removeprefix('feat.'): array for name, array in arrays.items()
+           if name.startswith('feat.')}
+  backbone = bridge.variables(plain, fixture.meta)['params']
+  return state_lib.flatten(backbone) | own(arrays, fixture.meta['layers'])
+
+
+def rates(config: Any, paths: Iterable[str], step: Any, *, batch_size: int,
+          steps_per_epoch: int) -> dict[str, Array]:
+  """What our schedule and chain multiply the update of a leaf by.
+
+  Args:
+    config: of the run or of a phase.
+    paths: of leaves.
+    step: counted from 1 within the phase; may be several.
+    batch_size: rows of a step.
+    steps_per_epoch: of the phase.
+  """
+  rate, floor = optimizer_lib.rate_and_floor(
+      jnp.int32(step), jnp.int32(steps_per_epoch),
+      **optimizer_lib.schedule_options(config, batch_size))
+  links = (optimizer_lib.scale_by_rules(config.learning_rate_multipliers),
+           optimizer_lib.scale_by_given_rate())
+  chain = optax.with_extra_args_support(optax.chain(*links))
+  ones = {path: jnp.ones(()) for path in paths}
+  updates, _ = chain.update(ones, chain.init(ones), ones, learning_rate=rate,
+                            rate_floor=floor)
+  return {path: -update for path, update in updates.items()}
+
+
+def weighted(method: base.Method, found: Mapping[str, Array]) -> Array:
+  """The prompt's losses under their weights."""
+  return sum(method.loss_weights[name] * loss for name, loss in found.items())
+
+
+class NoMetrics:
+  """Stands where the metrics of a step are made."""
+
+  @classmethod
+  def gather_from_model_output(cls, **values):
+    """Makes none."""
+    del values

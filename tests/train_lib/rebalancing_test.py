@@ -1,0 +1,308 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Re-balancing of the head: rows, loss, phases, resume, and what it refuses."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models.prompts import base
+from models.prompts import class_statistics
+from tests import fakes
+from tests.torture import comparison
+from train_lib import controls
+from train_lib import optimizer as optimizer_lib
+from train_lib import parallel
+from train_lib import probe as probe_lib
+from train_lib import program as program_lib
+from train_lib import rebalancing
+from train_lib import replay
+from train_lib import run_log
+from train_lib import steps
+from train_lib import train
+from train_lib import workdir as workdir_lib
+
+# Tasks of 5 training steps, and of 0, 2 * 2 and 2 * 4 of re-balancing.
+CONFIG = {**fakes.VQ_PROMPT, 'num_epochs': 1, 'eval_per_epochs': 0}
+
+
+def _statistics(num_slots=1):
+  """Four classes; those of class 1 in slot 0 are all the same."""
+  rng = np.random.default_rng(0)
+  stats = class_statistics.empty(4, num_slots, 3)
+  stats = {'mean': rng.normal(size=stats['mean'].shape),
+           'variance': rng.random(stats['variance'].shape) + 1,
+           'count': np.full((4, num_slots), 9)}
+  stats['variance'][1, 0] = 0
+  return {name: np.float32(x) for name, x in stats.items()}
+
+
+def test_an_epoch_takes_as_many_batches_as_there_are_old_classes():
+  rows = rebalancing.epoch_rows(
+      np.random.default_rng(3), _statistics(2), [0, 1, 2], size=10,
+      num_batches=2)
+  assert rows['label'].shape == rows['slot'].shape == (2, 10)
+  pairs = np.repeat([[0, 0], [0, 1], [1, 1], [2, 0], [2, 1]], 10, axis=0)
+  pairs = pairs[np.random.default_rng(3).permutation(50)][:20]
+  np.testing.assert_array_equal(rows['label'].ravel(), pairs[:, 0])
+  np.testing.assert_array_equal(rows['slot'].ravel(), pairs[:, 1])
+
+
+def test_rows_come_again_where_too_few_are_left():
+  rows = rebalancing.epoch_rows(
+      np.random.default_rng(0), _statistics(), [0, 1], size=4, num_batches=3)
+  assert rows['label'].shape == (3, 4) and not rows['label'].any()
+  with pytest.raises(ValueError, match='no class has two images that differ'):
+    rebalancing.epoch_rows(np.random.default_rng(0), _statistics(), [1],
+                           size=4, num_batches=1)
+
+
+def test_the_loss_is_that_of_the_head_on_draws_among_seen_classes():
+  config = fakes.config(temperature=2.0)
+  stats, normals = _statistics(), np.ones((2, 3), np.float32)
+  kernel = np.arange(12, dtype=np.float32).reshape(3, 4) / 10
+  bias = np.float32([0.5, -1, 0, 7])
+  found, logits = rebalancing.make_loss(config)(base.RowContext(
+      params={'head/kernel': kernel, 'head/bias': bias, 'prompt/x': None},
+      memory={'rebalance': {'statistics': stats,
+                            'seen': np.array([True, True, True, False])}},
+      batch={'label': np.array([2, 0]), 'slot': np.array([0, 0])},
+      task=None, keys=normals))
+  mean, variance = stats['mean'][[2, 0], 0], stats['variance'][[2, 0], 0]
+  x = mean + np.sqrt(variance + 1e-4)
+  expected = ((x @ kernel + bias) / 2)[:, :3]
+  np.testing.assert_allclose(logits[:, :3], expected, rtol=1e-5)
+  assert np.all(np.isneginf(logits[:, 3]))
+  losses = np.log(np.exp(expected).sum(1)) - expected[[0, 1], [2, 0]]
+  assert found == pytest.approx(losses.mean(), rel=1e-5)
+
+
+def test_rates_are_as_said_whatever_the_batch():
+  """1e-4, then the cosine from 1e-5 to 1e-6, over epochs of C_old steps."""
+  for size in 1, 4:
+    config = fakes.config(per_device_batch_size=size, **{'rebalance.epochs': 2})
+    phase = program_lib.config_of(
+        config, base.Learning(rebalancing.settings(config)))
+    assert rebalancing.batch_size(config) == 4 * size * jax.device_count()
+    found = optimizer_lib.learning_rate(
+        jnp.arange(1, 7), jnp.int32(3), **optimizer_lib.schedule_options(
+            phase, rebalancing.batch_size(config)))
+    curve = 1e-6 + 0.5 * 9e-6 * (1 + np.cos(np.pi * np.arange(5) / 6))
+    np.testing.assert_allclose(found, [1e-4, *curve], rtol=2e-6)
+    assert (phase.optim, phase.weight_decay) == ('adamw', 5e-4)
+
+
+def _prepared(folder, **changes):
+  config = fakes.config(folder, **{**CONFIG, **changes})
+  return (config, *train.prepare(config))
+
+
+def test_a_task_ends_with_the_phase_and_the_first_has_no_steps(tmp_path):
+  _, program, stream = _prepared(tmp_path)
+  for task, count in zip(stream.tasks, (0, 2, 4), strict=True):
+    first, last = program.method.phases(stream, task)
+    assert (first.name, first.schedule.num_steps) == ('train', 5)
+    assert (last.kind, last.begin) != ('', base.keep_state)
+    assert last.schedule.num_steps == 2 * count
+    assert last.schedule.steps_per_epoch == max(count, 1)
+  assert program_lib.num_steps(program, stream) == [5, 9, 13]
+
+
+def _collected(folder, task_index=0, **changes):
+  """State after the hook of a task, its features, and before."""
+  config, program, stream = _prepared(folder, **changes)
+  *_, frozen, state = fakes.start(config)
+  state = state.replace(memory=program.method.memory(state.params))
+  task = stream.tasks[task_index]
+  probe = probe_lib.Probe(program, stream, parallel.replicate(frozen)).at(task)
+  after = program.method.phases(stream, task)[-1].begin(
+      state, task_index, probe)
+  return after, probe, state
+
+
+@pytest.mark.parametrize('augment', [True, False])
+def test_statistics_are_means_and_population_variances(tmp_path, augment):
+  after, probe, before = _collected(
+      tmp_path, task_index=1, **{'rebalance.augment': augment})
+  mine = after.memory['rebalance']
+  np.testing.assert_array_equal(mine['seen'], [0, 0, 1, 1, 0, 0])
+  found = probe.features(before, augment=augment)
+  other = probe.features(before, augment=not augment)
+  assert np.any(found['pre_logits'] != other['pre_logits'])
+  for label in range(6):
+    own = found['pre_logits'][found['label'] == label].astype(np.float64)
+    assert len(own) == (20 if label in (2, 3) else 0)
+    assert mine['statistics']['count'][label, 0] == len(own)
+    if len(own):
+      np.testing.assert_allclose(
+          mine['statistics']['mean'][label, 0], own.mean(0), rtol=1e-5)
+      np.testing.assert_allclose(
+          mine['statistics']['variance'][label, 0],
+          np.mean((own - own.mean(0))**2, axis=0), rtol=1e-4)
+  assert mine['statistics']['mean'].shape == (6, 1, 16)
+
+
+def test_several_gaussians_per_class(tmp_path):
+  after, *_ = _collected(tmp_path, **{'rebalance.clusters': 2})
+  stats = after.memory['rebalance']['statistics']
+  assert stats['variance'].shape == (6, 2, 16)
+  np.testing.assert_array_equal(stats['count'].sum(1), [20, 20, 0, 0, 0, 0])
+  assert stats['count'][:2].min() > 0
+
+
+def _run(config, workdir):
+  workdir.mkdir(exist_ok=True)
+  return train.train_and_evaluate(*train.prepare(config), str(workdir))
+
+
+def _last_state(config, workdir):
+  with workdir_lib.open_checkpoints(str(workdir)) as checkpoints:
+    return checkpoints.restore_latest(train.prepare(config)[0].start()[1])[1]
+
+
+def test_only_the_head_moves_and_all_seen_columns_do(tmp_path, monkeypatch):
+  """One run to the end of training of task 1, one to the end of the task."""
+  config = fakes.config(tmp_path, **CONFIG, checkpoint_every_steps=5)
+  calls = []
+
+  def killed(self, state, **options):
+    calls.append(state)
+    if len(calls) == 2:
+      raise KeyboardInterrupt
+    return features(self, state, **options)
+
+  features = probe_lib.Probe.features
+  with monkeypatch.context() as patch:
+    patch.setattr(probe_lib.Probe, 'features', killed)
+    with pytest.raises(KeyboardInterrupt):
+      _run(config, tmp_path / 'run')
+  before = calls[1]
+  assert before.step == 10  # no step of task 0's phase
+  _, program, stream = _prepared(tmp_path)
+  info = steps.TaskInfo.create(1, stream.tasks[1].class_mask, first_step=10,
+                               steps_per_epoch=2)
+  learning = program.method.learning[rebalancing.KIND]
+  step = parallel.pmap(steps.make_train_step(
+      program_lib.config_of(program.config, learning), program.model,
+      program.method, program.optimizer, learning=learning,
+      global_batch_size=learning.batch_size), in_axes=(0, 0, 0, None))
+  memory = before.memory['rebalance']
+  memory = {**memory, 'seen': np.arange(6) < 4}
+  memory['statistics'] = {**memory['statistics'], 'variance': np.ones_like(
+      memory['statistics']['variance'])}
+  state = parallel.replicate(before.replace(
+      memory={**before.memory, 'rebalance': memory}))
+  rows = {'label': np.resize(np.arange(4, dtype=np.int32), 16),
+          'slot': np.zeros(16, np.int32)}
+  after, metrics = step(state, parallel.replicate({}), parallel.shard(rows),
+                        info)
+  after = parallel.unreplicate(after)
+  moved = {path: np.any(after.params[path] != leaf)
+           for path, leaf in before.params.items()}
+  assert moved == {path: path.startswith('head/') for path in moved}
+  columns = np.any(
+      after.params['head/kernel'] != before.params['head/kernel'], axis=0)
+  np.testing.assert_array_equal(columns, [1, 1, 1, 1, 0, 0])
+  rate = parallel.unreplicate(metrics).compute()['learning_rate']
+  assert float(rate) == pytest.approx(0.02, rel=1e-5)
+
+
+def test_a_run_goes_on_inside_the_phase_and_at_its_border(
+    tmp_path, monkeypatch):
+  """Killed in the third step of a phase, and while statistics are collected."""
+  config = fakes.config(tmp_path, **CONFIG, checkpoint_every_steps=1)
+  _run(config, tmp_path / 'unbroken')
+  for owner, name, call, place in (
+      # Steps 5 to 9 and 10 to 13 are of task 1 and of its phase.
+      (run_log.RunLog, 'train_step', 13, (1, 7)),
+      (probe_lib.Probe, 'features', 1, (2, 5))):
+    function, calls = getattr(owner, name), []
+
+    def killed(*args, calls=calls, function=function, call=call, **options):
+      calls.append(args)
+      if len(calls) == call:
+        raise KeyboardInterrupt
+      return function(*args, **options)
+
+    with monkeypatch.context() as patch:
+      patch.setattr(owner, name, killed)
+      with pytest.raises(KeyboardInterrupt):
+        _run(config, tmp_path / 'killed')
+    with workdir_lib.open_checkpoints(str(tmp_path / 'killed')) as checkpoints:
+      assert (checkpoints.latest.task, checkpoints.latest.steps) == place
+  _run(config, tmp_path / 'killed')
+  assert comparison.difference(
+      tmp_path / 'unbroken', tmp_path / 'killed') == ''
+
+
+def test_one_device_does_as_eight(tmp_path):
+  config = fakes.config(tmp_path, **CONFIG)
+  expected = _run(config, tmp_path / 'eight')
+  changes = dict(CONFIG, dataset=config.dataset,
+                 init_checkpoint=config.init_checkpoint,
+                 per_device_batch_size=8)
+  script = textwrap.dedent(f"""
+      import jax, pathlib
+      from tests import fakes
+      from tests.train_lib import rebalancing_test
+      assert jax.device_count() == 1
+      rebalancing_test._run(fakes.config(**{changes!r}),
+                            pathlib.Path({str(tmp_path / 'one')!r}))
+      """)
+  subprocess.run([sys.executable, '-c', script], check=True,
+                 env={**os.environ, 'XLA_FLAGS': ''})
+  one, eight = (_last_state(config, tmp_path / name)
+                for name in ('one', 'eight'))
+  assert one.step == eight.step == 5 + 9 + 13
+  for left, right in zip(jax.tree.leaves((one.params, one.memory)),
+                         jax.tree.leaves((eight.params, eight.memory)),
+                         strict=True):
+    np.testing.assert_allclose(left, right, rtol=1e-3, atol=2e-4)
+  assert expected.finished
+
+
+def test_it_goes_around_other_methods_and_is_off_in_controls(tmp_path):
+  """With a replayed store the phase is the last of a task."""
+  plain = {key: value for key, value in CONFIG.items()
+           if key.startswith(('rebalance.', 'num_epochs', 'eval_per'))}
+  config = fakes.config(tmp_path, **plain, **{
+      'replay.capacity': 6, 'replay.review_epochs': 1})
+  program, stream = train.prepare(config)
+  stream = replay.wrap_stream(config, stream)
+  names = [p.name for p in program.method.phases(stream, stream.tasks[1])]
+  assert names == ['train', 'review', 'rebalance']
+  assert _run(config, tmp_path / 'l2p').finished
+  head = fakes.changed(config, method='none', vit_classifier='token')
+  assert not train.prepare(head)[0].method.learning['rebalance'].rates
+  other = controls.override(config, 'frozen', 6)
+  assert other.rebalance.epochs == 0
+
+
+@pytest.mark.parametrize('changes, message', [
+    ({'task_heads': True}, 'needs one head over all tasks'),
+    ({'freeze_part': ('encoder', 'embedding', 'cls', 'head')},
+     'trains the head, which is frozen'),
+    ({'gaussian_schedule': True, 'gaussian_mode': 'paper'},
+     'has no task borders'),
+    ({'optim': 'sgd', 'learning_rate_schedule': 'constant'},
+     'optim sgd does not go with')])
+def test_what_cannot_work_is_said(tmp_path, changes, message):
+  with pytest.raises(ValueError, match=message):
+    train.prepare(fakes.config(tmp_path, **{**CONFIG, **changes}))
