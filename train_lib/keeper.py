@@ -114,9 +114,9 @@ class Keeper:
       self.save(state)
     return due
 
-  def pace(self) -> dict[str, float]:
+  def pace(self, steps_on_images: int) -> dict[str, float]:
     """What `Results.record` keeps of the speed of a task's training."""
-    images = self.place.steps * self._stream.global_batch_size
+    images = steps_on_images * self._stream.global_batch_size
     return {'seconds': self.place.seconds,
             'images_per_second': images / max(self.place.seconds, 1e-9)}
 

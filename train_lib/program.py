@@ -177,6 +177,14 @@ def num_steps(program: Program, stream: Any) -> list[int]:
           for task in stream.tasks]
 
 
+def steps_on_images(program: Program, stream: Any, task: Any) -> int:
+  """Optimizer steps of a task that make the prompted pass."""
+  kinds = {'': base.PLAIN, **program.method.learning}
+  return sum(phase.schedule.num_steps
+             for phase in program.method.phases(stream, task)
+             if kinds[phase.kind].loss is None)
+
+
 def num_elements(leaves: dict[str, Any]) -> int:
   """Number of parameters in flat leaves or shapes."""
   return sum(int(np.prod(x.shape)) for x in leaves.values())

@@ -108,7 +108,8 @@ def train_and_evaluate(program: program_lib.Program, stream: Any, workdir: str
     for task in stream.tasks[place.next_task:]:
       state = train_task(run, state, task)
       scores = score_task(run, state, task)
-      results.record(task.index, scores, **keeper.pace())
+      results.record(task.index, scores, **keeper.pace(
+          program_lib.steps_on_images(program, stream, task)))
       if scores:
         log.task_end(keeper.step, results, task.index)
       if keeper.done(state, task):

@@ -42,7 +42,7 @@ _REPLAY = {'replay.capacity': 14, 'replay.policy': 'reservoir',
            'replay.batch_size': 8, 'replay.review_epochs': 2}
 METHODS = {'l2p': {}, 'dualprompt': fakes.DUALPROMPT, 'replay': _REPLAY,
            'ewc': {'regularizer': 'ewc'}, 'pgp': projections.L2P,
-           'clip_pgp': projections.CLIP,
+           'clip_pgp': projections.CLIP, 'vq_prompt': fakes.VQ_PROMPT,
            'pgt': fakes.PGT, 'convprompt': fakes.CONVPROMPT}
 _RECIPE = '''
 from tests import fakes

@@ -15,6 +15,7 @@
 
 import dataclasses
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -157,6 +158,13 @@ def test_all_steps_of_all_phases_are_made(config, unbroken):
   assert program_lib.num_steps(program, stream) == [
       WARM + 5, WARM + 5 + ALIGN, WARM + 5 + ALIGN]
   assert int(_state(config, unbroken[0]).step) == 3 * (WARM + 5) + 2 * ALIGN
+
+
+def test_the_speed_counts_images_alone(config, unbroken):
+  times = json.loads((unbroken[0] / 'results.json').read_text())['tasks']
+  for task in times:
+    np.testing.assert_allclose(
+        task['images_per_second'] * task['seconds'], 5 * 8, rtol=1e-3)
 
 
 def test_the_last_phase_has_an_optimizer_of_its_own(config, unbroken):
