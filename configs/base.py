@@ -72,7 +72,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.input_range = 'auto'  # norm_01 decides, or zero_one, minus_one_one,
   # imagenet, clip, dataset, weights (what the backbone was trained on)
   config.transform = 'jax'  # or torch_port, libcontinual, coda,
-  # torchvision, clip_pgp, clean
+  # torchvision, clip_pgp, clean, clip
   config.augmentation = 'crop_flip'  # or crop, none
   config.subsample_rate = -1  # percent of each split; -1: all
   config.data_threads = 4  # per host
@@ -192,7 +192,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.norm_pre_logits = False
   config.temperature = 1.0
   config.head = 'linear'  # or cosine: similarity with a vector per class;
+  # centroids: with the nearest of those of a class (it_prompt);
   # sentences: with what a text tower makes of learned context and names
+  config.head_centroids = 5  # per class, of head centroids
   config.head_init = 'zero'  # or trunc_normal (deviation 0.02), torch_uniform
   config.task_heads = False  # a LayerNorm and a classifier for each task
   config.weight_norm = False  # unit-norm head columns before each step
@@ -210,7 +212,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.prompt_pool_param.length = 10  # tokens per prompt
   config.prompt_pool_param.top_k = 4
   config.prompt_pool_param.initializer = 'uniform'  # [0, 0.01), or normal,
-  # uniform_symmetric [-1, 1), uniform_unit [0, 1)
+  # normal_002, uniform_symmetric [-1, 1), uniform_unit [0, 1)
   config.prompt_pool_param.prompt_key = True  # learned keys
   config.prompt_pool_param.prompt_key_init = 'uniform'  # or zero, and as above
   config.prompt_pool_param.embedding_key = 'cls'  # or mean, max, mean_max
@@ -263,6 +265,25 @@ def get_config() -> ml_collections.ConfigDict:
   config.vq.quantize = True  # else the mixture is the prompt
   config.vq.commitment_weight = 0.4  # of the distance that moves the mixture
   config.vq.codebook_weight = 0.1  # of the one that moves the pool's element
+
+  # IT-Prompt: its prompts are E-prompts as prefixes, which these choose.
+  config.it_prompt = ml_collections.ConfigDict()
+  config.it_prompt.modality = 'image_text'  # or vision: prototypes of classes
+  config.it_prompt.selector = 'learned'  # or zero_shot: stays as it starts
+  config.it_prompt.select_rule = 'class'  # the best one's task; or task_sum:
+  # that of the largest probability over its classes
+  config.it_prompt.align = True  # the classifier on draws of all classes
+  config.it_prompt.text_guide = 1.0  # weights of losses
+  config.it_prompt.codebook = 0.4
+  config.it_prompt.commitment = 0.1
+  config.it_prompt.anchor = 1.0
+  config.it_prompt.selector_batch = 128  # images a step, and draws beside them
+  config.it_prompt.selector_epochs = 20
+  config.it_prompt.selector_rate = 2.5e-4  # for 256 rows
+  config.it_prompt.classifier_rate = 0.02  # times that of prompts, on images
+  config.it_prompt.align_draws = 256  # a step, and of each class an epoch
+  config.it_prompt.align_epochs = 10
+  config.it_prompt.align_rate = 1e-4  # for 256 rows
 
   # Survival.
   config.checkpoint_every_steps = 500  # beside task ends; 0: at these only

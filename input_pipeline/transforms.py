@@ -64,6 +64,8 @@ RULES = {
     'coda': Rules(area=(0.08, 1.0), test_filter=BILINEAR, whole_cifar=True),
     # Torchvision's defaults in training.
     'torchvision': Rules(area=(0.08, 1.0)),
+    # CLIP's filter throughout, and torchvision's defaults.
+    'clip': Rules(area=(0.08, 1.0), train_filter=BICUBIC),
     # Of ours: one filter for training and test.
     'clean': Rules(train_filter=BICUBIC),
 }

@@ -117,6 +117,37 @@ class CosineHead(nn.Module):
     return ()
 
 
+class CentroidHead(CosineHead):
+  """The nearest of some centroids per class, where a class has them.
+
+  Attributes:
+    num_centroids: K.
+
+  Parameters beside those of `CosineHead`, which speak for classes without
+  centroids: `centroids` [C, K, E], 0 for such a class.  No gradient moves them.
+  """
+
+  num_centroids: int = 1
+
+  @nn.compact
+  def __call__(self, features: jax.Array) -> jax.Array:
+    """[B, E] -> logits [B, C]."""
+    logits = super().__call__(features)
+    x = matching.l2_normalize(features.astype(jnp.float32))
+    centroids = jax.lax.stop_gradient(self.param(
+        'centroids', nn.initializers.zeros,
+        (self.num_classes, self.num_centroids, x.shape[-1])))
+    scale = self.get_variable('params', 'scale')
+    cosine = jnp.max(jnp.einsum(
+        'be,cke->bck', x, matching.l2_normalize(centroids)), axis=-1)
+    return jnp.where(jnp.any(centroids != 0, axis=(1, 2)),
+                     jnp.exp(scale) * cosine, logits)
+
+  def rates(self) -> tuple[Rate, ...]:
+    """Centroids rest in steps."""
+    return (('head/centroids', lambda task: 0.0),)
+
+
 class TaskHeads(nn.Module):
   """A LayerNorm and a linear classifier of its own for each task, in float32.
 
@@ -163,7 +194,7 @@ class TaskHeads(nn.Module):
             ('head/scale|head/offset', lambda task: trains(task)[:, None]))
 
 
-HEADS = ('linear', 'cosine', 'sentences')
+HEADS = ('linear', 'cosine', 'centroids', 'sentences')
 Head = LinearHead | CosineHead | TaskHeads | sentence_head.SentenceHead
 
 
@@ -184,6 +215,8 @@ def create(config: Any, num_classes: int, backbone: Any = None,
   if config.head != 'linear' and config.task_heads:
     raise ValueError('config.task_heads has linear heads: set config.head '
                      'to linear')
+  if config.head == 'centroids':
+    return CentroidHead(num_classes, config.head_init, config.head_centroids)
   if config.head == 'cosine':
     return CosineHead(num_classes, config.head_init)
   if config.head == 'sentences':

@@ -39,7 +39,7 @@ RECIPES = sorted(path.stem for path in CONFIGS.glob('*.py')
 METHODS = {name: {'method': name, 'vit_classifier': 'token'}
            for name in prompts.available()}
 METHODS |= {'pgt': fakes.PGT, 'convprompt': fakes.CONVPROMPT,
-            'vq_prompt': fakes.VQ_PROMPT}
+            'vq_prompt': fakes.VQ_PROMPT, 'it_prompt': fakes.IT_PROMPT}
 METHODS['dualprompt, masked pool handed on'] = fakes.DUALPROMPT
 METHODS['zero_shot'] = {
     'method': 'zero_shot', 'model_name': 'CLIP-testing', 'head': 'cosine',
@@ -49,6 +49,7 @@ METHODS['l2p, mean keys in two layers'] = {
     'method': 'l2p', 'vit_classifier': 'token+prompt',
     'e_prompt_layer_idx': (0, 2), 'prompt_pool_param.prompt_key': False,
     'prompt_pool_param.shared_prompt_pool': True}
+CLIPS_OWN = ('prompt/text', 'prompt/scale', 'head/scale')
 ONE = jax.devices()[:1]
 
 
@@ -64,6 +65,9 @@ class Bench:
     self.config = config
     (self.model, self.method, self.optimizer, self.frozen,
      self.state) = fakes.start(config)
+    # How the method learns from images.
+    self.learning = next((way for way in self.method.learning.values()
+                          if way.loss is None), base.PLAIN)
     self.model_paths = self.frozen.keys() | self.state.params.keys()
 
   def forward(self, images, *, train):
@@ -79,7 +83,8 @@ class Bench:
     """Two steps a task on one compiled step; the hooks as in a real run."""
     step = parallel.pmap(
         steps.make_train_step(self.config, self.model, self.method,
-                              self.optimizer, global_batch_size=4),
+                              self.optimizer, global_batch_size=4,
+                              learning=self.learning),
         in_axes=(0, 0, 0, None), devices=ONE)
     frozen = parallel.replicate(self.frozen, ONE)
     state = parallel.replicate(self.state, ONE)
@@ -130,7 +135,7 @@ def test_parameters_stand_under_three_names_and_protected_ones_are_wide(bench):
 def test_gradients_are_only_where_something_trains(bench):
   config = fakes.changed(bench.config, grad_clip_scope='trainable')
   gradients = jax.pmap(
-      steps.make_gradients(config, bench.model, bench.method),
+      steps.make_gradients(config, bench.model, bench.method, bench.learning),
       axis_name=parallel.AXIS, in_axes=(None, None, 0, None), devices=ONE)
   batch = fakes.batch(4)
   batch = {name: batch[name] for name in ('image', 'label')}
@@ -141,7 +146,8 @@ def test_gradients_are_only_where_something_trains(bench):
   assert {path for path in grads if path.startswith('backbone/')} == {
       path for path in bench.model_paths if re.fullmatch(
           '|'.join(config.thaw) or 'nothing', path)}
-  rates = optimizer_lib.task_rates(bench.method.rates, grads, info)
+  rates = optimizer_lib.task_rates(
+      (*bench.method.rates, *bench.learning.rates), grads, info)
   for path, grad in grads.items():
     assert np.all(np.isfinite(grad)), path
     assert np.any(grad) == np.any(rates.get(path, 1.0)), path
@@ -203,7 +209,8 @@ def test_every_recipe_builds_and_trains_prompts_and_what_it_thaws(name):
   else:
     assert any(path.startswith('head/') for path in trainable)
     assert any(path.startswith('prompt/') for path in trainable)
-    assert all(path.startswith('backbone/') for path in frozen)
+    assert all(path.startswith('backbone/') or path in CLIPS_OWN
+               for path in frozen)
   assert frozen.keys() | trainable.keys() == program.shapes.keys()
   # Held twice only where it trains: the query needs it as it was.
   both = frozen.keys() & trainable.keys()

@@ -131,6 +131,16 @@ DUALPROMPT = {
     'prompt_pool_param.use_prompt_mask': True,
     'prompt_pool_param.shared_prompt_pool': True}
 
+IT_PROMPT = {
+    'method': 'it_prompt', 'model_name': 'CLIP-testing', 'head': 'cosine',
+    'vit_classifier': 'token', 'e_prompt_layer_idx': (0, 1),
+    'freeze_part': ('encoder', 'embedding', 'cls', '/text', '/scale'),
+    'use_prefix_tune_for_e_prompt': True, 'prompt_pool_param.pool_size': 3,
+    'prompt_pool_param.top_k': 1, 'prompt_pool_param.use_prompt_mask': True,
+    'prompt_pool_param.batchwise_prompt': False, 'eval_classes': 'seen',
+    'prompt_pool_param.initializer': 'normal_002',
+    'grad_clip_scope': 'trainable'}
+
 NORMS = r'backbone/.*(LayerNorm_\d|encoder_norm)/.*'
 CONVPROMPT = {
     'method': 'convprompt', 'vit_classifier': 'token', 'use_e_prompt': False,

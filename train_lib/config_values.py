@@ -39,7 +39,7 @@ CHOICES = {
     'input_range': ('auto', 'zero_one', 'minus_one_one', 'imagenet', 'clip',
                     'dataset', 'weights'),
     'transform': ('jax', 'torch_port', 'libcontinual', 'coda', 'torchvision',
-                  'clip_pgp', 'clean'),
+                  'clip_pgp', 'clean', 'clip'),
     'eval_order': ('stored', 'shuffled'),
     'prompt_choice': ('key', 'random', 'oracle'),
     'continual.scenario': ('class', 'domain', 'dataset'),
@@ -55,6 +55,9 @@ CHOICES = {
     'pgp.prompt_term': projection.PROMPT_TERMS,
     'head': heads.HEADS,
     'head_init': tuple(heads.KERNEL_INITS),
+    'it_prompt.modality': ('image_text', 'vision'),
+    'it_prompt.selector': ('learned', 'zero_shot'),
+    'it_prompt.select_rule': ('class', 'task_sum'),
     'generation.anchor_query': ('block', 'naive'),
     'generation.token_mix_init': ('zeros', 'normal'),
     'prompt_position': ('before_cls', 'after_cls'),
@@ -64,7 +67,7 @@ CHOICES = {
     'prompt_pool_param.embedding_key': ('cls', 'mean', 'max', 'mean_max'),
     'prompt_pool_param.prefix_pairing': ('correct', 'port'),
     'prompt_pool_param.initializer': (
-        'uniform', 'normal', 'uniform_symmetric', 'uniform_unit'),
+        'uniform', 'normal', 'normal_002', 'uniform_symmetric', 'uniform_unit'),
     'prompt_pool_param.prompt_key_init': (
         'uniform', 'zero', 'normal', 'uniform_symmetric', 'uniform_unit'),
     'comparisons': controls.NAMES,
@@ -80,6 +83,8 @@ _POSITIVE = (
     'vpt.length', 'text.context_tokens',
     'vq.pool_size', 'vq.length', 'vq.temperature', 'rebalance.batch_ratio',
     'rebalance.clusters',
+    'head_centroids', 'it_prompt.selector_batch', 'it_prompt.selector_epochs',
+    'it_prompt.align_epochs', 'it_prompt.align_draws',
     *projection.POSITIVE)
 _NOT_NEGATIVE = (
     'seed', 'learning_rate', 'min_learning_rate', 'warmup_epochs',
@@ -91,7 +96,10 @@ _NOT_NEGATIVE = (
     'vq.commitment_weight', 'vq.codebook_weight', 'rebalance.epochs',
     'rebalance.learning_rate', 'rebalance.min_learning_rate',
     'rebalance.weight_decay', 'freeze_cosine.freeze_steps',
-    'freeze_cosine.steps_per_epoch', 'freeze_cosine.first_step_factor')
+    'freeze_cosine.steps_per_epoch', 'freeze_cosine.first_step_factor',
+    'it_prompt.text_guide', 'it_prompt.codebook', 'it_prompt.commitment',
+    'it_prompt.anchor', 'it_prompt.selector_rate', 'it_prompt.align_rate',
+    'it_prompt.classifier_rate')
 _AT_MOST = {'data_threads': 256, 'sgd_momentum': 1.0, 'subsample_rate': 100}
 _ITEMS = {
     'freeze_part': str, 'optim_wd_ignore': str, 'split_files': str,

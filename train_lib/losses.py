@@ -105,7 +105,7 @@ def image_loss(config: Any, model: Any, method: base.Method
         params={path: params[path] for path in state.params},
         memory=state.memory, logits=out.logits, batch=batch, task=task,
         mask=batch.get('mask', jnp.ones(out.logits.shape[:1])),
-        forward=forward)
+        forward=forward, pre_logits=out.pre_logits, every_leaf=params)
 
   def loss_fn(params, rest, query, state, batch, task, rngs, keys):
     params = state_lib.overlay(rest, params)

@@ -147,6 +147,10 @@ class Probe:
                             for x, y in zip(before, sums, strict=True))
     return {name: x / total for name, (x, total) in found.items()}
 
+  def frozen_leaf(self, path: str) -> np.ndarray:
+    """A frozen parameter, on the host."""
+    return parallel.unreplicate(self.frozen[path])
+
   def features(self, state: state_lib.TrainState | None, *,
                augment: bool = False) -> dict[str, np.ndarray]:
     """What the model makes of each training image of the task.

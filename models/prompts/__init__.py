@@ -20,8 +20,8 @@ from models import vit
 from models.prompts.base import Method
 
 _VOCABULARY = ('base', 'class_statistics', 'generated_method', 'generation',
-               'layer_attention', 'matching', 'method', 'phases', 'prompt_pool',
-               'slots', 'spaces')
+               'it_losses', 'it_phases', 'it_rows', 'layer_attention',
+               'matching', 'method', 'phases', 'prompt_pool', 'slots', 'spaces')
 
 
 def available() -> list[str]:

@@ -35,6 +35,7 @@ from models.prompts.method import LossContext
 from models.prompts.method import Method
 from models.prompts.method import no_losses
 from models.prompts.method import Overlays
+from models.prompts.method import Start
 from models.prompts.phases import Hook
 from models.prompts.phases import keep_state
 from models.prompts.phases import Learning
@@ -48,7 +49,7 @@ from models.prompts.spaces import Space
 
 __all__ = ('PLAIN', 'Fill', 'HeatMap', 'Hook', 'Learning', 'LossContext',
            'Method', 'Overlays', 'Phase', 'Prompt', 'Query', 'Rate',
-           'RowContext', 'Selection', 'Space', 'as_drawn', 'joined',
+           'RowContext', 'Selection', 'Space', 'Start', 'as_drawn', 'joined',
            'keep_state', 'no_losses', 'no_phases', 'one_phase')
 Array = jax.Array
 

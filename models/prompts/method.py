@@ -52,6 +52,8 @@ class LossContext:
     forward: `forward(params)` -> logits [B, C] of the same images with other
       trainable leaves, as at test time (no task index, no dropout); costs a
       pass only if it is called.
+    pre_logits: [B, E] of the prompted pass, what the head reads.
+    every_leaf: flat, all leaves of the model, frozen ones included.
   """
 
   params: Mapping[str, Array]
@@ -62,6 +64,8 @@ class LossContext:
   mask: Array
   forward: Callable[[Mapping[str, Array]], Array] = flax.struct.field(
       pytree_node=False)
+  pre_logits: Array | None = None
+  every_leaf: Mapping[str, Array] | None = None
 
 
 # Inside the train step; named scalars to be minimised, of one device (the

@@ -35,11 +35,12 @@ def initializer(name: str) -> nn.initializers.Initializer:
 
   The original's are `uniform`, [0, 0.01), `normal`, deviation 0.01, and `zero`;
   its PyTorch ports have `uniform_symmetric`, [-1, 1), CODA-Prompt and
-  LibContinual `uniform_unit`, [0, 1).
+  LibContinual `uniform_unit`, [0, 1).  `normal_002` has deviation 0.02.
   """
   return {
       'uniform': nn.initializers.uniform(_SMALL),
       'normal': nn.initializers.normal(_SMALL),
+      'normal_002': nn.initializers.normal(0.02),
       'zero': nn.initializers.zeros,
       'uniform_symmetric': _uniform_symmetric,
       'uniform_unit': nn.initializers.uniform(1.0),
