@@ -300,6 +300,10 @@ def get_config() -> ml_collections.ConfigDict:
   # batch, per_sample
   config.eval_order = 'stored'  # of the images of a set, or shuffled
   config.prompt_choice = 'key'  # at test time; controls: random, oracle
+  config.zero_shot = ml_collections.ConfigDict()
+  config.zero_shot.measure = False  # after each task: what CLIP still knows of
+  # classes to come, with and without the prompts; see train_lib/zero_shot.py
+  config.zero_shot.datasets = ()  # and of the classes of these
   config.headline_metrics = ('last_acc', 'F1')  # ids of train_lib/metrics.py
   config.eval_classes = 'all'  # that compete: all, or seen so far
   config.eval_until_own_task = False  # beside it: classes of tasks up to the

@@ -56,6 +56,7 @@ def get_config(preset=''):
   config.num_epochs = 20
   config.eval_per_epochs = 0  # at task ends only
   config.eval_classes = 'seen'
+  config.zero_shot.measure = True
   config.optim = 'adamw'
   config.learning_rate = 0.025  # 0.0125 with 128 images
   config.min_learning_rate = 2e-6  # 1e-6 with 128 images

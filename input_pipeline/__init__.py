@@ -26,6 +26,8 @@ _MODULES = {
     'check_replay': 'replay',
     'check_stream': 'checks',
     'EvalSet': 'task_stream',
+    'held_out': 'held_out',
+    'held_out_config': 'held_out',
     'ReplayStream': 'replay',
     'Schedule': 'order',
     'Task': 'task_stream',

@@ -32,8 +32,8 @@ SMALL = {
     'e_prompt_layer_idx': (0, 1), 'prompt_pool_param.pool_size': 3,
     'num_epochs': 2, 'learning_rate': 0.3, 'it_prompt.selector_batch': 16,
     'it_prompt.selector_epochs': 2, 'it_prompt.align_epochs': 2,
-    'it_prompt.align_draws': 16, 'it_prompt.selector_rate': 0.01,
-    'it_prompt.align_rate': 0.01,
+    'it_prompt.align_draws': 16, 'it_prompt.selector_rate': 0.3,
+    'it_prompt.classifier_rate': 1.0, 'it_prompt.align_rate': 0.3,
     'text.templates': ('a photo of the {}.', 'a {} cat', '{}')}
 
 

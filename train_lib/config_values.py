@@ -106,7 +106,8 @@ _ITEMS = {
     'comparisons': str, 'headline_metrics': str, 'continual.domain_order': str,
     'continual.class_order': int, 'e_prompt_layer_idx': int,
     'g_prompt_layer_idx': int, 'thaw': str, 'generation.layers': int,
-    'generation.anchors_by_task': int, 'vq.layers': int}
+    'generation.anchors_by_task': int, 'vq.layers': int,
+    'zero_shot.datasets': str}
 _INT_LIMIT = 2**31  # what steps and seeds are on the devices
 
 

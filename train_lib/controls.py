@@ -29,7 +29,8 @@ import ml_collections
 _PLAIN = {
     'comparisons': (), 'regularizer': '', 'replay.capacity': 0,
     'replay.batch_size': 0, 'replay.review_epochs': 0,
-    'replay.dark_weight': 0.0, 'rebalance.epochs': 0, 'prompt_choice': 'key'}
+    'replay.dark_weight': 0.0, 'rebalance.epochs': 0, 'prompt_choice': 'key',
+    'zero_shot.measure': False, 'zero_shot.datasets': ()}
 _HEAD = {**_PLAIN, 'method': 'none', 'pgp.enabled': False,
          'vit_classifier': 'token', 'eval_selection': 'config',
          'learning_rate_multipliers': (), 'later_rate_multipliers': (),

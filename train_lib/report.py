@@ -15,7 +15,7 @@
 
 results.json opens with the headline and holds everything that is needed to
 compute any other metric; results.csv has one row per task, evaluation set and
-selection, for spreadsheets.
+selection, for spreadsheets, and extras.csv what is measured beside that.
 """
 
 from collections.abc import Mapping
@@ -36,6 +36,7 @@ from train_lib import metrics
 
 JSON_NAME = 'results.json'
 CSV_NAME = 'results.csv'
+EXTRAS_NAME = 'extras.csv'
 TASK_INCREMENTAL = '_task_inc'
 UNTIL_OWN = 'until_own_task'
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain',
@@ -94,9 +95,14 @@ def arrays(report: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def save(workdir: str, report: Mapping[str, Any]) -> None:
-  """Writes results.csv and then results.json, each atomically."""
+  """Writes results.csv, extras.csv if there are any, and results.json last.
+
+  Each is written atomically.
+  """
   path = pathlib.Path(workdir)
   write_atomic(path / CSV_NAME, _csv(report))
+  if report['extras']:
+    write_atomic(path / EXTRAS_NAME, _extras_csv(report['extras']))
   write_atomic(path / JSON_NAME, to_json(report) + '\n')
 
 
@@ -205,6 +211,17 @@ def _csv(report: Mapping[str, Any]) -> str:
           known = report['eval_sets'][index]
           writer.writerow([task, index, known['name'], selection, correct,
                            known['total'], correct / known['total']])
+  return text.getvalue()
+
+
+def _extras_csv(extras: Mapping[str, float | None]) -> str:
+  """One row per name and task; the task is empty for averages."""
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator='\n')
+  writer.writerow(['name', 'task', 'share'])
+  for key, share in sorted(extras.items()):
+    name, _, task = key.rpartition('@')
+    writer.writerow([name, task, share] if task.isdigit() else [key, '', share])
   return text.getvalue()
 
 

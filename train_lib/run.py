@@ -27,7 +27,9 @@ from train_lib import parallel
 from train_lib import probe as probe_lib
 from train_lib import program as program_lib
 from train_lib import run_log
+from train_lib import state as state_lib
 from train_lib import steps
+from train_lib import zero_shot as zero_shot_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Run:
     probe: what hooks may ask of the model; `probe.at(task)` is for a task.
     log: where metrics go.
     keeper: knows where the run is and saves it.
+    zero_shot: measures what is asked of it, or None.
   """
 
   program: program_lib.Program
@@ -52,6 +55,7 @@ class Run:
   probe: probe_lib.Probe
   log: run_log.RunLog
   keeper: keeper_lib.Keeper
+  zero_shot: zero_shot_lib.ZeroShot | None = None
 
   def batches(self, state: Any, phase: base.Phase, task: Any, made: int
               ) -> Iterable[Any]:
@@ -74,8 +78,13 @@ def start(program: program_lib.Program, stream: Any, frozen: Any,
   frozen = parallel.replicate(frozen)
   train_steps = {kind: make_train_step(program, kind, stream.global_batch_size)
                  for kind in ('', *program.method.learning)}
+  zero_shot = None
+  if program.config.zero_shot.measure:
+    zero_shot = zero_shot_lib.ZeroShot(program, stream, frozen)
+    zero_shot.between_batches = evaluator.between_batches
   return Run(program, stream, frozen, train_steps, evaluator,
-             probe_lib.Probe(program, stream, frozen, log=log), log, keeper)
+             probe_lib.Probe(program, stream, frozen, log=log), log, keeper,
+             zero_shot)
 
 
 def make_train_step(program: program_lib.Program, kind: str, batch_size: int
@@ -91,6 +100,18 @@ def make_train_step(program: program_lib.Program, kind: str, batch_size: int
       step, in_axes=(0, 0, 0, None),
       # What was given up cannot be run again, operation by operation.
       donate_argnums=() if jax.config.jax_debug_nans else 0)
+
+
+def check_frozen(run: Run, checksum: str) -> None:
+  """Whether what is frozen is what it was.
+
+  Raises:
+    AssertionError: it is not.
+  """
+  now = state_lib.checksum(parallel.unreplicate(run.frozen))
+  if now != checksum:
+    raise AssertionError(f'frozen parameters changed: their SHA-256 was '
+                         f'{checksum} and is {now}')
 
 
 def open_log(program: program_lib.Program, stream: Any, workdir: str,

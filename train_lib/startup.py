@@ -81,6 +81,9 @@ def notes(config: Any, expanded: Any) -> list[str]:
           f'G-prompts as tokens are dropped in layers {sorted(layers)}, which '
           'have no E-prompts as tokens, and the read-out still counts them, as '
           'in the original')
+  if expanded.zero_shot.measure and not expanded.zero_shot.datasets:
+    lines.append('zero_shot.datasets is empty: zero-shot accuracy is measured '
+                 'on classes still to come only')
   return lines
 
 

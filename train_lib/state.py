@@ -19,6 +19,7 @@ that train and lies over it (`overlay`).  The query pass reads `frozen` alone.
 """
 
 from collections.abc import Callable, Mapping
+import hashlib
 import re
 from typing import Any
 
@@ -131,6 +132,16 @@ def random_params(model: Any, *, image_size: int
     return flatten(params['params'])
 
   return init
+
+
+def checksum(params: FlatParams) -> str:
+  """SHA-256 over names, types, shapes and bytes of all leaves."""
+  digest = hashlib.sha256()
+  for path in sorted(params):
+    leaf = np.ascontiguousarray(params[path])
+    digest.update(f'{path} {leaf.dtype} {leaf.shape} '.encode())
+    digest.update(leaf.tobytes())
+  return digest.hexdigest()
 
 
 def partition(params: FlatParams, freeze_part: Any, thaw: Any = (), *,

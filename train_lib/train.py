@@ -34,6 +34,7 @@ from train_lib import run_log
 from train_lib import state as state_lib
 from train_lib import steps
 from train_lib import workdir as workdir_lib
+from train_lib import zero_shot
 from train_lib.place import TRAINED
 from train_lib.results import Results
 from train_lib.results import Scores
@@ -54,6 +55,7 @@ def prepare(config: Any) -> tuple[program_lib.Program, Any]:
       process_index=jax.process_index(), process_count=jax.process_count())
   program = program_lib.create(config, stream.num_classes, stream.class_names)
   program.method.check(stream, program.shapes)
+  zero_shot.check(program, stream)
   return program, stream
 
 
@@ -79,14 +81,15 @@ def train_and_evaluate(program: program_lib.Program, stream: Any, workdir: str
   evaluator = evaluate.Evaluator(program, stream)
   results = Results(len(stream.tasks), [e.name for e in stream.eval_sets],
                     evaluator.headline)
+  origin = workdir_lib.provenance(config, stream)
   save_results = functools.partial(
-      workdir_lib.save_results, results, workdir, config_json,
-      workdir_lib.provenance(config, stream))
+      workdir_lib.save_results, results, workdir, config_json, origin)
 
   with contextlib.ExitStack() as closing:
     interrupt = closing.enter_context(interrupt_lib.Interrupt())
     checkpoints = closing.enter_context(workdir_lib.open_checkpoints(workdir))
     frozen, state = program.start()
+    origin['frozen_sha256'] = state_lib.checksum(frozen)
     place, state, recorded = workdir_lib.resume(
         checkpoints, state, results, stream)
     if results.finished:
@@ -107,11 +110,15 @@ def train_and_evaluate(program: program_lib.Program, stream: Any, workdir: str
     state = parallel.replicate(state)
     for task in stream.tasks[place.next_task:]:
       state = train_task(run, state, task)
+      extras = measure(run, state, task)
       scores = score_task(run, state, task)
       results.record(task.index, scores, **keeper.pace(
           program_lib.steps_on_images(program, stream, task)))
       if scores:
+        results.add(task.index, extras, program.model.prompt.prompt_per_task)
         log.task_end(keeper.step, results, task.index)
+      if task.index == len(stream.tasks) - 1:
+        run_lib.check_frozen(run, origin['frozen_sha256'])
       if keeper.done(state, task):
         save_results()
       keeper.stop_if_asked(state)
@@ -195,6 +202,17 @@ def score_task(run: run_lib.Run, state: Any, task: Any) -> dict[int, Scores]:
     run.log.pictures(run.keeper.step, run.program.method.pictures(
         run.evaluator.shown))
   return scores
+
+
+def measure(run: run_lib.Run, state: Any, task: Any) -> dict[str, float]:
+  """What is measured beside scores, where these are due."""
+  if run.zero_shot is None or not cadence.evaluated_after(
+      run.program.config, run.stream, task):
+    return {}
+  try:
+    return run.zero_shot(state, task)
+  finally:
+    run.keeper.stop_if_asked(state)
 
 
 def score(run: run_lib.Run, state: Any, task: Any, *, compare: bool

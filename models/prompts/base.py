@@ -123,6 +123,11 @@ class Prompt(nn.Module):
     return False
 
   @property
+  def prompt_per_task(self) -> bool:
+    """Whether prompt t is that of task t, and images choose one each."""
+    return False
+
+  @property
   def order_matters(self) -> bool:
     """Whether the same prompts in another order give other logits."""
     return False

@@ -75,6 +75,7 @@ class ITPrompt(base.Prompt):
   reads_text: bool = True
 
   query_needs = ('embedding',)
+  prompt_per_task = True
 
   def setup(self):
     zeros, table = nn.initializers.zeros, (self.num_classes, self.width)
