@@ -23,10 +23,10 @@ from typing import Any
 
 _MODULES = {
     'build': 'pipeline',
+    'build_held_out': 'held_out',
     'check_replay': 'replay',
     'check_stream': 'checks',
     'EvalSet': 'task_stream',
-    'held_out': 'held_out',
     'held_out_config': 'held_out',
     'ReplayStream': 'replay',
     'Schedule': 'order',

@@ -28,7 +28,7 @@ def held_out_config(config, name):
   return ml_collections.FrozenConfigDict(changed)
 
 
-def held_out(config, name, **options):
+def build_held_out(config, name, **options):
   """All test images of a data set as a single evaluation set.
 
   Args:

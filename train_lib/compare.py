@@ -25,7 +25,7 @@ start alike and see the same images, so their differences vary less than they
 do.  `--metrics task_inc:last_acc,...` asks for scores with the task known.
 
 `--xlsx FILE` appends the runs, which must then be of one config, to a
-spreadsheet as one row (see spreadsheet.py).
+spreadsheet as one row (see spreadsheet.py), `--row_csv FILE` to a text file.
 """
 
 import argparse
@@ -134,14 +134,17 @@ def run(arguments: argparse.Namespace) -> str:
   table = build(
       finished, mix=arguments.mix, paired=arguments.paired, columns=tuple(
           name for name in arguments.metrics.split(',') if name))
-  cells = spreadsheet.row(finished) if arguments.xlsx else {}
+  files = [(append, path) for append, path in (
+      (spreadsheet.append, arguments.xlsx),
+      (spreadsheet.append_csv, arguments.row_csv)) if path]
+  cells = spreadsheet.row(finished) if files else {}
   for path, text in ((arguments.csv, table.csv),
                      (arguments.markdown, table.markdown),
                      (arguments.latex, table.latex)):
     if path:
       report.write_atomic(path, text())
-  if cells:
-    spreadsheet.append(arguments.xlsx, cells)
+  for append, path in files:
+    append(path, cells)
   header, rows = table.cells()
   told = _footnotes(finished) + arguments.paired * [
       'A - B: mean ± deviation of the differences of runs with equal seeds.']
@@ -183,6 +186,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(f'--{kind}', default='', metavar='FILE')
   parser.add_argument('--xlsx', default='', metavar='FILE',
                       help='append runs of one config as a row')
+  parser.add_argument('--row_csv', default='', metavar='FILE',
+                      help='append that row to a text file')
   try:
     print(run(parser.parse_args(argv)))
   except (ValueError, OSError) as error:

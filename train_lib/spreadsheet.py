@@ -14,6 +14,7 @@
 """A spreadsheet with one row for each config, its runs averaged over seeds.
 
   append('output/results.xlsx', row(runs))
+  append_csv('output/results.csv', row(runs))
 
 A row holds every option, the seeds, and in percent
 
@@ -30,6 +31,8 @@ Source: the columns that VQ-Prompt's released code appends to `results.xlsx`.
 """
 
 from collections.abc import Mapping, Sequence
+import csv
+import io
 import json
 import os
 import pathlib
@@ -40,6 +43,7 @@ import numpy as np
 import openpyxl
 
 from train_lib import compare_runs
+from train_lib import report
 
 SCORES = {'FAA': 'last_acc', 'CAA': 'caa', 'FFM': 'F2'}
 EXTRAS = {'AccTask_m': 'Acc@task', 'ZS_before': 'ZS_before',
@@ -108,6 +112,30 @@ def append(path: str, cells: Mapping[str, Any]) -> None:
     raise OSError(f'{path} could not be written: {reason}') from error
   finally:
     draft.unlink(missing_ok=True)
+
+
+def append_csv(path: str, cells: Mapping[str, Any]) -> None:
+  """Adds a row as `append` does, to a text file; None is empty.
+
+  Raises:
+    OSError: it cannot be read or written.
+    ValueError: what lies there is no text.
+  """
+  file = pathlib.Path(path)
+  try:
+    before = file.read_text('utf-8') if file.exists() else ''
+  except UnicodeDecodeError as error:
+    raise ValueError(f'{file} is no CSV file; give another name') from error
+  headers = [line for line in csv.reader(io.StringIO(before))
+             if SEEDS in line and 'FAA_m' in line]
+  text = io.StringIO(before)
+  text.seek(0, io.SEEK_END)
+  writer = csv.writer(text, lineterminator='\n')
+  if not headers or headers[-1] != list(cells):
+    writer.writerow(cells)
+  writer.writerow(cells.values())
+  file.parent.mkdir(parents=True, exist_ok=True)
+  report.write_atomic(file, text.getvalue())
 
 
 def _open(file: pathlib.Path) -> openpyxl.Workbook:

@@ -72,7 +72,7 @@ def check(program: Any, stream: Any) -> None:
 
 def held_out(config: Any, stream: Any) -> dict[str, Any]:
   """Streams of `config.zero_shot.datasets`, by name."""
-  return {name: input_pipeline.held_out(
+  return {name: input_pipeline.build_held_out(
       config, name, global_batch_size=stream.global_batch_size,
       process_index=stream.process_index, process_count=stream.process_count)
           for name in config.zero_shot.datasets}

@@ -203,10 +203,14 @@ def _check(config, backbone) -> None:
   if config.task_heads or (modality, config.head) == ('image_text', 'linear'):
     raise ValueError(f'{needs}head cosine or centroids, without task_heads; '
                      'linear goes with it_prompt.modality vision')
-  fixed = ('/text', '/scale') * (modality == 'image_text')
-  if missing := set(fixed) - set(config.freeze_part):
-    raise ValueError(f'{needs}freeze_part with {sorted(missing)}, which hold '
-                     'what CLIP says')
+  fixed = {'encoder', 'embedding', 'cls'} | (
+      {'/text', '/scale'} if modality == 'image_text' else set())
+  if config.thaw or not fixed <= set(config.freeze_part):
+    raise ValueError(f'{needs}freeze_part with {", ".join(sorted(fixed))}, and '
+                     'no thaw: what is remembered is of a backbone that stays')
+  if config.replay.review_epochs:
+    raise ValueError(f'{needs}replay.review_epochs 0: a review would change '
+                     'prompts whose features are remembered')
   if config.gaussian_schedule or config.continual.scenario != 'class':
     raise ValueError(f"{needs}continual.scenario class without "
                      'gaussian_schedule: each class belongs to one task')

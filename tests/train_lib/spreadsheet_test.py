@@ -13,6 +13,8 @@
 # limitations under the License.
 """Rows of a spreadsheet, and what is found in the file afterwards."""
 
+import csv
+
 import openpyxl
 import pytest
 
@@ -91,6 +93,21 @@ def test_rows_share_a_header_until_columns_change(tmp_path):
       tuple(other), ('b', True, '0', 2), ('b', True, '0', 2),
       tuple(first), ('a', '0', 50.5, None)]
   assert [p.name for p in path.parent.iterdir()] == ['results.xlsx']
+
+
+def test_a_csv_has_the_same_rows(tmp_path):
+  path = tmp_path / 'new' / 'results.csv'
+  first = {'name': 'a, "b"', 'seeds': '0', 'FAA_m': 50.5, 'dZS': None}
+  other = {'name': 'c', 'seeds': '0', 'FAA_m': 2}
+  for cells in first, first, other:
+    spreadsheet.append_csv(str(path), cells)
+  with path.open(encoding='utf-8', newline='') as file:
+    assert list(csv.reader(file)) == [
+        list(first), ['a, "b"', '0', '50.5', ''], ['a, "b"', '0', '50.5', ''],
+        list(other), ['c', '0', '2']]
+  path.write_bytes(b'\xff\xfe')
+  with pytest.raises(ValueError, match='results.csv is no CSV'):
+    spreadsheet.append_csv(str(path), first)
 
 
 def test_texts_are_no_formulas(tmp_path):

@@ -16,6 +16,10 @@
 from tests.wrong_inputs.row import setting
 
 VALUES = (
+    setting('an unknown way to tell the task',
+            'it_prompt.select_rule=best',
+            "config.it_prompt.select_rule is 'best', must be one of class, "
+            'task_sum'),
     setting('a misspelt choice', 'optim=adagrad',
             "config.optim is 'adagrad', must be one of adam, adamw, sgd"),
     setting('an unknown method', 'method=l3p',
@@ -194,6 +198,22 @@ TOGETHER = (
             "comparisons=('oracle_prompt',)",
             'config.comparisons names oracle_prompt, but without '
             'prompt_pool_param.use_prompt_mask no prompts belong to a task'),
+    setting('IT-Prompt without sentences',
+            'method=it_prompt vit_classifier=token',
+            'method it_prompt needs config.model_name CLIP-*, or '
+            'it_prompt.modality vision; testing has no text tower'),
+    setting('a vote among the prompts of tasks',
+            'method=it_prompt it_prompt.modality=vision vit_classifier=token',
+            'method it_prompt needs config.prompt_pool_param.batchwise_prompt '
+            'False and no eval_selection batch: each image chooses for '
+            'itself'),
+    setting('zero-shot accuracy without a text tower',
+            'zero_shot.measure=True',
+            'config.zero_shot.measure needs a text tower and a method that '
+            'asks for embeddings; l2p on testing is no such thing'),
+    setting('data sets for measurements that are off',
+            "zero_shot.datasets=('cub200',)",
+            'config.zero_shot.datasets needs zero_shot.measure'),
     setting('two class orders',
             'continual.class_order=(5,4,3,2,1,0) continual.rand_seed=1',
             'continual.class_order is listed, so continual.rand_seed=1 has '
@@ -220,6 +240,14 @@ STREAMS = (
     setting('a class order that lacks classes', 'continual.class_order=(0,1)',
             'continual.class_order is not a permutation of the 6 labels of '
             'npz:data.npz: it has 2 entries and lacks [2, 3, 4, 5]'),
+    setting('more tasks than prompts',
+            'method=it_prompt it_prompt.modality=vision vit_classifier=token '
+            'use_prefix_tune_for_e_prompt=True prompt_pool_param.top_k=1 '
+            'prompt_pool_param.use_prompt_mask=True '
+            'prompt_pool_param.batchwise_prompt=False '
+            'prompt_pool_param.pool_size=2',
+            'config.prompt_pool_param.pool_size 2 has no prompt for each of 3 '
+            'tasks'),
     setting('a batch larger than a task', 'per_device_batch_size=6',
             'the global batch of 48 is larger than task 1 of npz:data.npz, '
             'which has 40 training images; lower per_device_batch_size'),
