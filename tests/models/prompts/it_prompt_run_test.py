@@ -116,19 +116,14 @@ def test_classes_still_to_come_are_never_predicted(config, unbroken):
       params={**state.params, 'head/kernel': kernel}))
   right = {}
   for classes in 'all', 'seen':
-    evaluator = evaluate.Evaluator(fakes_program(program, classes), stream)
-    scores = evaluator._score(
-        state, parallel.replicate(unbroken[2]), stream.eval_sets[1],
-        evaluator._competing(stream.tasks[0]), False)
+    changed = dataclasses.replace(program, config=fakes.changed(
+        program.config, eval_classes=classes))
+    scores = evaluate.Evaluator(changed, stream)(
+        state, parallel.replicate(unbroken[2]),
+        dataclasses.replace(stream.tasks[0], eval_sets=(1,)), compare=False)[1]
     right[classes] = scores.correct['per_sample']
     assert not scores.prompt_counts[1:].any()
   assert right['seen'] == 0 < right['all']
-
-
-def fakes_program(program, classes):
-  """The program with other classes competing."""
-  return dataclasses.replace(
-      program, config=fakes.changed(program.config, eval_classes=classes))
 
 
 # Saved after every third step: in each phase, and where one meets the next.
