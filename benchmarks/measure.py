@@ -35,6 +35,7 @@ import ml_collections
 import numpy as np
 
 from models import backbones
+from models.prompts import base
 from train_lib import eval_step
 from train_lib import parallel
 from train_lib import program as program_lib
@@ -97,8 +98,10 @@ def make_step(phase: str, program: program_lib.Program) -> tuple[Any, Any]:
   """A pmapped step and its arguments on the devices; compiles the start only.
 
   Args:
-    phase: `train`, `query` (the features that evaluation computes once a run)
-      or `eval` (with the query given, without `compare`).
+    phase: `train` (on images, in the phase of a task that does so), `query`
+      (the features that evaluation computes once a run), `eval` (with the query
+      given, without `compare`) or `sentences` (what a head that reads sentences
+      computes once an evaluation, given to `eval`).
     program: with random weights.
 
   Raises:
@@ -111,24 +114,39 @@ def make_step(phase: str, program: program_lib.Program) -> tuple[Any, Any]:
       0, np.arange(NUM_CLASSES) < CLASSES_PER_TASK, first_step=0,
       steps_per_epoch=1)
   if phase == 'train':
-    bare = importlib.util.find_spec('clu') is None
-    step = steps.make_train_step(
-        config, model, program.method, program.optimizer,
-        global_batch_size=config.per_device_batch_size * jax.device_count(),
-        **(dict(metrics=LossOnly) if bare else {}))
     del batch['mask']
-    return (parallel.pmap(step, in_axes=(0, 0, 0, None), donate_argnums=0),
+    return (parallel.pmap(make_train_step(program), in_axes=(0, 0, 0, None),
+                          donate_argnums=0),
             (state, frozen, batch, info))
+  sentences = None
+  if model.reads_sentences:
+    sentences = parallel.pmap(eval_step.make_class_vectors(model))
+  if phase == 'sentences' and sentences:
+    return sentences, (state, frozen)
   query = parallel.pmap(steps.make_query(model))
   if phase == 'query':
     return query, (frozen, batch['image'])
   if phase == 'eval':
     competing, compare = np.ones(NUM_CLASSES, bool), np.bool_(False)
     return (parallel.pmap(eval_step.make_eval_step(config, model),
-                          in_axes=(0, 0, 0, 0, None, None, None)),
+                          in_axes=(0, 0, 0, 0, None, None, None, 0)),
             (state, frozen, batch, query(frozen, batch['image']), info,
-             competing, compare))
-  raise ValueError(f'phase {phase!r} is unknown, have train, query, eval')
+             competing, compare, sentences and sentences(state, frozen)))
+  raise ValueError(f'{config.method} has no phase {phase!r}')
+
+
+def make_train_step(program: program_lib.Program) -> Any:
+  """The train step of the phase that learns from images."""
+  kinds = program.method.learning
+  kind = next((k for k, v in kinds.items() if v.loss is None), '')
+  learning = kinds.get(kind, base.PLAIN)
+  config = program_lib.config_of(program.config, learning)
+  bare = importlib.util.find_spec('clu') is None
+  return steps.make_train_step(
+      config, program.model, program.method,
+      program_lib.optimizer_of(config, program.method), learning=learning,
+      global_batch_size=config.per_device_batch_size * jax.device_count(),
+      **(dict(metrics=LossOnly) if bare else {}))
 
 
 def run_steps(compiled: Any, args: Any, count: int, *, carries: bool

@@ -37,6 +37,7 @@ RECIPES = ('cifar100_l2p', 'cifar100_dualprompt', 'cifar100_convprompt',
 SCOPES = ('all', 'trainable')
 DTYPES = ('float32', 'bfloat16')
 PHASES = ('train', 'query', 'eval')
+ALL_PHASES = (*PHASES, 'sentences')
 # Key of a row, title, divisor.
 COLUMNS = (
     ('images_per_second', 'images/s', 1),
@@ -57,7 +58,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
       description=__doc__.split('\n')[0],
       formatter_class=argparse.ArgumentDefaultsHelpFormatter)
   add = parser.add_argument
-  add('--model', default='ViT-B_16', help='a name of models/vit.py')
+  add('--model', default='ViT-B_16',
+      help='a name of models/vit.py or models/clip.py')
   add('--image_size', type=int, default=224, help='pixels')
   add('--batch', type=int, default=16, help='images per device')
   add('--steps', type=int, default=10, help='timed steps')
@@ -66,8 +68,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
   add('--scopes', nargs='+', default=SCOPES, choices=SCOPES,
       help='values of grad_clip_scope for the train step')
   add('--dtypes', nargs='+', default=DTYPES, choices=DTYPES)
-  add('--phases', nargs='+', default=PHASES, choices=PHASES,
-      help='query: features that evaluation computes once a run')
+  add('--phases', nargs='+', default=PHASES, choices=ALL_PHASES,
+      help='query: features that evaluation computes once a run; sentences: '
+      'class vectors, of recipes with head=sentences, once an evaluation')
   add('--output', type=pathlib.Path, help='JSON file to write')
   add('--quick', action='store_true', help='tiny model, one recipe and scope')
   options = parser.parse_args(argv)
@@ -114,7 +117,7 @@ def ratios(row: dict[str, Any], first: dict[str, Any]) -> dict[str, float]:
 def line(row: dict[str, Any]) -> str:
   """A row for people: figures, each with its ratio to the first row."""
   scope = row['scope'] if row['phase'] == 'train' else '-'
-  start = (f'{row["recipe"]:<20}{row["phase"]:<6}{scope:<10}'
+  start = (f'{row["recipe"]:<20}{row["phase"]:<10}{scope:<10}'
            f'{row["dtype"]:<9}')
   if 'error' in row:
     return f'{start} failed: {row["error"]}'
@@ -131,7 +134,7 @@ def line(row: dict[str, Any]) -> str:
 def header() -> str:
   """Titles over the rows of `line`."""
   titles = ''.join(f'{title:>10}{"":7}' for _, title, _ in COLUMNS)
-  return (f'{"recipe":<20}{"step":<6}{"scope":<10}{"dtype":<9}'
+  return (f'{"recipe":<20}{"step":<10}{"scope":<10}{"dtype":<9}'
           f'{titles.rstrip()}')
 
 

@@ -61,6 +61,18 @@ def test_a_row_that_fails_costs_only_itself(tmp_path, capsys):
   assert 'failed: ' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(('recipe', 'phase'), [
+    ('cifar100_clip_pgp', 'sentences'), ('cifar100_it_prompt', 'train')])
+def test_recipes_of_two_towers_are_measured(tmp_path, recipe, phase):
+  path = tmp_path / 'benchmark.json'
+  assert train_step.main([
+      '--model', 'CLIP-testing', '--image_size', '16', '--steps', '1',
+      '--batch', '2', '--recipes', recipe, '--dtypes', 'float32', '--scopes',
+      'trainable', '--phases', phase, '--output', str(path)]) == 0
+  (row,) = json.loads(path.read_text())['rows']
+  assert all(row[key] > 0 for key in FIGURES), row
+
+
 def test_cases_cover_scopes_for_training_only():
   options = train_step.parse([])
   found = [(c['recipe'], c['phase'], c['scope'], c['dtype'])
