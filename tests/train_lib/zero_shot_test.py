@@ -13,12 +13,15 @@
 # limitations under the License.
 """Zero-shot measurements against plain arithmetic."""
 
+import types
+
 import jax
 import numpy as np
 import pytest
 
 from tests import it_prompts
 from train_lib import parallel
+from train_lib import run as run_lib
 from train_lib import state as state_lib
 from train_lib import train
 from train_lib import zero_shot
@@ -135,8 +138,11 @@ def test_changed_weights_are_noticed(inputs):
   replicated['backbone/joint_embedding/kernel'] += 0.5
   found = ask(parallel.replicate(state), stream.tasks[0])
   assert found['ZS_logit_difference'] > 0.1
-  now = state_lib.checksum(parallel.unreplicate(replicated))
-  assert now != state_lib.checksum(frozen)
+  run = types.SimpleNamespace(frozen=replicated)
+  with pytest.raises(AssertionError, match='frozen parameters changed'):
+    run_lib.check_frozen(run, state_lib.checksum(frozen))
+  run_lib.check_frozen(run, state_lib.checksum(
+      parallel.unreplicate(replicated)))
 
 
 @pytest.mark.parametrize('changes, message', [
