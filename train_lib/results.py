@@ -34,7 +34,6 @@ import numpy as np
 from train_lib import metrics
 from train_lib import report
 from train_lib import tables
-from train_lib import zero_shot_scores
 
 _NOT_EVALUATED = -1
 
@@ -116,28 +115,6 @@ class Results:
         self.prompt_counts[task_index, index] = score.prompt_counts
     self.seconds[task_index] = seconds
     self.images_per_second[task_index] = images_per_second
-
-  def add(self, task_index: int, extras: Mapping[str, float],
-          prompt_per_task: bool) -> None:
-    """Stores what is measured beside the recorded evaluation after a task.
-
-    A share `NAME` becomes `NAME@t`, and the averages over tasks follow anew.
-
-    Args:
-      task_index: t.
-      extras: shares.
-      prompt_per_task: prompt t is that of task t, so `Acc@task`, the mean over
-        sets of how often their own task is chosen, is known.
-    """
-    extras = dict(extras)
-    if prompt_per_task and self.prompt_counts is not None and (
-        len(self.eval_set_names) == self.num_tasks):
-      own = np.diagonal(self.prompt_counts[task_index])[:task_index + 1]
-      extras['Acc@task'] = float(np.mean(own / self.totals[:own.size]))
-      self.extras['Acc@task'] = extras['Acc@task']
-    self.extras |= {f'{name}@{task_index}': share
-                    for name, share in extras.items()}
-    self.extras |= zero_shot_scores.summary(self.extras, self.num_tasks)
 
   @property
   def last_task(self) -> int:

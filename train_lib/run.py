@@ -21,6 +21,7 @@ from typing import Any
 import jax
 
 from models.prompts import base
+from train_lib import cadence
 from train_lib import evaluate
 from train_lib import keeper as keeper_lib
 from train_lib import parallel
@@ -70,6 +71,16 @@ class Run:
       batches = map(parallel.host_share, batches)
     return parallel.prefetch(batches)
 
+  def measure(self, state: Any, task: Any) -> dict[str, float]:
+    """Shares that are measured beside scores, where these are due."""
+    if self.zero_shot is None or not cadence.evaluated_after(
+        self.program.config, self.stream, task):
+      return {}
+    try:
+      return self.zero_shot(state, task)
+    finally:
+      self.keeper.stop_if_asked(state)
+
 
 def start(program: program_lib.Program, stream: Any, frozen: Any,
           evaluator: evaluate.Evaluator, log: run_log.RunLog,
@@ -102,12 +113,14 @@ def make_train_step(program: program_lib.Program, kind: str, batch_size: int
       donate_argnums=() if jax.config.jax_debug_nans else 0)
 
 
-def check_frozen(run: Run, checksum: str) -> None:
-  """Whether what is frozen is what it was.
+def check_frozen(run: Run, task: Any, checksum: str) -> None:
+  """Whether what is frozen is what it was, after the last task.
 
   Raises:
     AssertionError: it is not.
   """
+  if task.index < len(run.stream.tasks) - 1:
+    return
   now = state_lib.checksum(parallel.unreplicate(run.frozen))
   if now != checksum:
     raise AssertionError(f'frozen parameters changed: their SHA-256 was '

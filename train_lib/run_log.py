@@ -30,6 +30,7 @@ import ml_collections
 import numpy as np
 import tqdm
 
+from train_lib import extras
 from train_lib import figures
 from train_lib import hosts
 from train_lib import metrics as metrics_lib
@@ -155,9 +156,8 @@ class RunLog:
     beside = {f'avg_acc_{name}': metrics_lib.task_metrics(
         results.accuracies(name), task)['avg_acc'] for name in results.correct}
     self._writer.write_scalars(global_step, beside)
-    self._writer.write_scalars(global_step, {
-        key.rpartition('@')[0]: share for key, share in results.extras.items()
-        if key.endswith(f'@{task}')})
+    self._writer.write_scalars(
+        global_step, extras.of_task(results.extras, task))
     images = {'accuracy_matrix': figures.accuracy_matrix(accuracies)}
     if results.prompt_counts is not None:
       counts = results.prompt_counts[task]

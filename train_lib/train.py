@@ -23,6 +23,7 @@ import input_pipeline
 from models.prompts import base
 from train_lib import cadence
 from train_lib import evaluate
+from train_lib import extras
 from train_lib import interrupt as interrupt_lib
 from train_lib import keeper as keeper_lib
 from train_lib import parallel
@@ -110,15 +111,15 @@ def train_and_evaluate(program: program_lib.Program, stream: Any, workdir: str
     state = parallel.replicate(state)
     for task in stream.tasks[place.next_task:]:
       state = train_task(run, state, task)
-      extras = measure(run, state, task)
+      shares = run.measure(state, task)
       scores = score_task(run, state, task)
       results.record(task.index, scores, **keeper.pace(
           program_lib.steps_on_images(program, stream, task)))
       if scores:
-        results.add(task.index, extras, program.model.prompt.prompt_per_task)
+        extras.record(results, task.index, shares,
+                      prompt_per_task=program.model.prompt.prompt_per_task)
         log.task_end(keeper.step, results, task.index)
-      if task.index == len(stream.tasks) - 1:
-        run_lib.check_frozen(run, origin['frozen_sha256'])
+      run_lib.check_frozen(run, task, origin['frozen_sha256'])
       if keeper.done(state, task):
         save_results()
       keeper.stop_if_asked(state)
@@ -202,17 +203,6 @@ def score_task(run: run_lib.Run, state: Any, task: Any) -> dict[int, Scores]:
     run.log.pictures(run.keeper.step, run.program.method.pictures(
         run.evaluator.shown))
   return scores
-
-
-def measure(run: run_lib.Run, state: Any, task: Any) -> dict[str, float]:
-  """What is measured beside scores, where these are due."""
-  if run.zero_shot is None or not cadence.evaluated_after(
-      run.program.config, run.stream, task):
-    return {}
-  try:
-    return run.zero_shot(state, task)
-  finally:
-    run.keeper.stop_if_asked(state)
 
 
 def score(run: run_lib.Run, state: Any, task: Any, *, compare: bool

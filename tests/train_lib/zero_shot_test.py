@@ -138,10 +138,12 @@ def test_changed_weights_are_noticed(inputs):
   replicated['backbone/joint_embedding/kernel'] += 0.5
   found = ask(parallel.replicate(state), stream.tasks[0])
   assert found['ZS_logit_difference'] > 0.1
-  run = types.SimpleNamespace(frozen=replicated)
+  run = types.SimpleNamespace(frozen=replicated, stream=stream)
+  last, checksum = stream.tasks[-1], state_lib.checksum(frozen)
   with pytest.raises(AssertionError, match='frozen parameters changed'):
-    run_lib.check_frozen(run, state_lib.checksum(frozen))
-  run_lib.check_frozen(run, state_lib.checksum(
+    run_lib.check_frozen(run, last, checksum)
+  run_lib.check_frozen(run, stream.tasks[0], checksum)  # not yet
+  run_lib.check_frozen(run, last, state_lib.checksum(
       parallel.unreplicate(replicated)))
 
 
