@@ -211,6 +211,9 @@ def _check(config, backbone) -> None:
   if config.replay.review_epochs:
     raise ValueError(f'{needs}replay.review_epochs 0: a review would change '
                      'prompts whose features are remembered')
+  if config.rebalance.epochs:
+    raise ValueError(f'{needs}rebalance.epochs 0: alignment is its own way to '
+                     'balance the head')
   if config.gaussian_schedule or config.continual.scenario != 'class':
     raise ValueError(f"{needs}continual.scenario class without "
                      'gaussian_schedule: each class belongs to one task')

@@ -40,9 +40,16 @@ _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _REPLAY = {'replay.capacity': 14, 'replay.policy': 'reservoir',
            'replay.dark_weight': 0.3, 'replay.label_weight': 0.7,
            'replay.batch_size': 8, 'replay.review_epochs': 2}
+_IT_PROMPT = {
+    **fakes.IT_PROMPT, 'model_name': fakes.VARIANT, 'head': 'linear',
+    'freeze_part': ('encoder', 'embedding', 'cls'),
+    'it_prompt.modality': 'vision', 'it_prompt.selector_batch': 16,
+    'it_prompt.selector_epochs': 2, 'it_prompt.align_epochs': 2,
+    'it_prompt.align_draws': 16}
 METHODS = {'l2p': {}, 'dualprompt': fakes.DUALPROMPT, 'replay': _REPLAY,
            'ewc': {'regularizer': 'ewc'}, 'pgp': projections.L2P,
            'clip_pgp': projections.CLIP, 'vq_prompt': fakes.VQ_PROMPT,
+           'it_prompt': _IT_PROMPT,
            'pgt': fakes.PGT, 'convprompt': fakes.CONVPROMPT}
 _RECIPE = '''
 from tests import fakes

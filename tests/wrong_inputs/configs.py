@@ -207,6 +207,10 @@ TOGETHER = (
             'method it_prompt needs config.prompt_pool_param.batchwise_prompt '
             'False and no eval_selection batch: each image chooses for '
             'itself'),
+    setting('two ways to balance a head',
+            'method=it_prompt it_prompt.modality=vision rebalance.epochs=1',
+            'method it_prompt needs config.rebalance.epochs 0: alignment is '
+            'its own way to balance the head'),
     setting('zero-shot accuracy without a text tower',
             'zero_shot.measure=True',
             'config.zero_shot.measure needs a text tower and a method that '
