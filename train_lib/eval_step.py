@@ -69,37 +69,13 @@ def make_eval_step(config: Any, model: Any, *, num_domains: int = 1,
     prompt_counts [M] int32 and indices [B, K] (this device's), or None; shown,
     what the prompt sowed for this device's images.
   """
-  votes = votes_at_test(config, model)
-
-  def run(state, params, batch, query, task, vote, vectors):
-    """The output, and what the prompt sowed on the way."""
-    out, sown = model.apply(
-        state_lib.variables(params), batch['image'], query,
-        **prompt_choice(config, batch, task), train=False, vote=vote,
-        mask=batch['mask'], memory=state.memory, class_vectors=vectors,
-        mutable=['intermediates'])
-    return out, sown.get('intermediates', {}).get('prompt', {})
-
-  def per_image_logits(state, params, batch, query, voted, compare, vectors):
-    own = model.apply(
-        state_lib.variables(params), batch['image'], query, jnp.int32(-1),
-        train=False, vote=False, memory=state.memory, method='select'
-    )[1].indices
-    differs = differ(voted.selection.indices, own, batch['mask'],
-                     ordered=model.prompt.order_matters)
-    return jax.lax.cond(differs & compare,
-                        lambda: run(state, params, batch, query, None, False,
-                                    vectors)[0].logits,
-                        lambda: voted.logits)
+  passes = make_passes(config, model)
 
   def eval_step(state, frozen, batch, query, task, competing, compare,
                 vectors=None):
-    params = state_lib.overlay(frozen, state.params)
-    out, shown = run(state, params, batch, query, task, votes, vectors)
-    logits = {'batch' if votes else 'per_sample': out.logits}
-    if votes:
-      logits['per_sample'] = per_image_logits(
-          state, params, batch, query, out, compare, vectors)
+    out, shown, logits = passes(
+        state, state_lib.overlay(frozen, state.params), batch, query, task,
+        compare, vectors)
     correct, loss = {}, {}
     for name, value in logits.items():
       for suffix, mask in (('', competing), ('_task_inc', task.class_mask)):
@@ -119,6 +95,44 @@ def make_eval_step(config: Any, model: Any, *, num_domains: int = 1,
     return dict(sums, indices=out.selection.indices, shown=shown)
 
   return eval_step
+
+
+def make_passes(config: Any, model: Any) -> Callable[..., Any]:
+  """-> `passes(state, params, batch, query, task, compare, vectors)`.
+
+  It returns the headline's output, what the prompt sowed on the way, and
+  logits [B, C] by selection: `per_sample`, and `batch` if there is a vote.
+  """
+  votes = votes_at_test(config, model)
+
+  def run(state, params, batch, query, task, vote, vectors):
+    out, sown = model.apply(
+        state_lib.variables(params), batch['image'], query,
+        **prompt_choice(config, batch, task), train=False, vote=vote,
+        mask=batch['mask'], memory=state.memory, class_vectors=vectors,
+        mutable=['intermediates'])
+    return out, sown.get('intermediates', {}).get('prompt', {})
+
+  def per_image_logits(state, params, batch, query, voted, compare, vectors):
+    own = model.apply(
+        state_lib.variables(params), batch['image'], query, jnp.int32(-1),
+        train=False, vote=False, memory=state.memory, method='select'
+    )[1].indices
+    differs = differ(voted.selection.indices, own, batch['mask'],
+                     ordered=model.prompt.order_matters)
+    return jax.lax.cond(differs & compare,
+                        lambda: run(state, params, batch, query, None, False,
+                                    vectors)[0].logits,
+                        lambda: voted.logits)
+
+  def passes(state, params, batch, query, task, compare, vectors):
+    out, shown = run(state, params, batch, query, task, votes, vectors)
+    if not votes:
+      return out, shown, {'per_sample': out.logits}
+    return out, shown, {'batch': out.logits, 'per_sample': per_image_logits(
+        state, params, batch, query, out, compare, vectors)}
+
+  return passes
 
 
 def make_class_vectors(model: Any) -> Callable[..., Array]:
