@@ -15,9 +15,9 @@
 
   memory = lambda params: {'features': class_statistics.empty(C, K, E)}
   ...
-  stats = class_statistics.learned(stats, vectors, labels)   # after a task
-  labels = class_statistics.balanced(rng, classes, per_class)  # for a phase
-  x = class_statistics.draw(stats, labels, slots, keys)      # inside its loss
+  stats = class_statistics.learned(stats, vectors, labels)  # after a task
+  labels, slots = class_statistics.balanced(rng, stats, classes, per_slot)
+  x = class_statistics.draw(stats, labels, slots, keys)  # inside a loss
 
 A class has K slots, one per cluster of its features; VQ-Prompt and HiDe-Prompt
 call this K centroids (K = 1 in their published settings).
