@@ -72,6 +72,7 @@ def run() -> None:
   """Everything between the flags and the results."""
   from configs import presets
   from train_lib import comparisons
+  from train_lib import device_memory
   from train_lib import program as program_lib
   from train_lib import run_log
   from train_lib import startup
@@ -96,10 +97,11 @@ def run() -> None:
   if _DRY_RUN.value:
     return
   workdir_lib.make(workdir)
-  results = train.train_and_evaluate(program, stream, workdir)
-  tell(results.table(config.headline_metrics))
-  if config.comparisons:
-    tell(comparisons.run(program, stream, workdir, results))
+  with device_memory.told(config):
+    results = train.train_and_evaluate(program, stream, workdir)
+    tell(results.table(config.headline_metrics))
+    if config.comparisons:
+      tell(comparisons.run(program, stream, workdir, results))
 
 
 def tell(*text: str) -> None:
@@ -151,7 +153,7 @@ def main(argv: list[str]) -> None:
   try:
     with hosts.guard():
       run()
-  except (ValueError, OSError, FloatingPointError) as error:
+  except (ValueError, OSError, FloatingPointError, MemoryError) as error:
     if _DEBUG.value:
       traceback.print_exc()
       hosts.leave(1)

@@ -35,6 +35,10 @@ def before(owner, name, number, action):
     return function(*args, **options)
   setattr(owner, name, wrapped)
 
+def fill_device():
+  import jax.numpy as jnp
+  jnp.zeros(1 << 50).block_until_ready()
+
 def fill_disk():
   resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 
@@ -87,6 +91,21 @@ def test_a_full_disk_is_one_line(run_main, tmp_path):
   [line] = [line for line in done.stderr.splitlines()
             if line.strip() and 'img' not in line]
   assert line.startswith('error: no ') and 'make room' in line
+  assert [p.name for p in (tmp_path / 'run/checkpoints').iterdir()
+          if p.name.isdigit()] == ['0']
+
+
+def test_a_device_without_memory_is_one_line_and_nothing_is_lost(
+    run_main, tmp_path):
+  done = run_main("before(run_log.RunLog, 'train_step', 7, fill_device)",
+                  grad_clip_scope='all')
+  assert done.returncode == 1, done.stderr
+  line = _last_line(done)
+  assert line.startswith('error: a device has not enough memory: ')
+  assert f'{4 << 50} bytes' in line
+  assert line.endswith(
+      'lower per_device_batch_size=8 and use more devices, or set '
+      'grad_clip_scope=trainable, or set dtype=bfloat16')
   assert [p.name for p in (tmp_path / 'run/checkpoints').iterdir()
           if p.name.isdigit()] == ['0']
 

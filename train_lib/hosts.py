@@ -119,7 +119,7 @@ def guard() -> Iterator[None]:
   """
   try:
     yield
-  except (ValueError, OSError, FloatingPointError):
+  except (ValueError, OSError, FloatingPointError, MemoryError):
     raise
   except Exception as error:  # pylint: disable=broad-except
     if not several():
