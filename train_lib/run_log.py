@@ -35,6 +35,7 @@ from train_lib import figures
 from train_lib import hosts
 from train_lib import metrics as metrics_lib
 from train_lib import parallel
+from train_lib import train_metrics
 
 EVENTS = 'events.out.tfevents.*'
 _PREFIX = 'log:'
@@ -119,7 +120,7 @@ class RunLog:
               if k.startswith(_PREFIX)]
     if leaves:
       self._merged = jax.tree.unflatten(
-          jax.tree.structure(metrics_lib.TrainMetrics.empty()), leaves)
+          jax.tree.structure(train_metrics.TrainMetrics.empty()), leaves)
 
   def flush(self) -> dict[str, int]:
     """Puts all events on the disk; returns `{name: bytes}` of their files."""

@@ -141,8 +141,8 @@ def make_train_step(config: Any, model: Any, method: base.Method,
   `label` alone.  Metrics are gathered over all devices.
   """
   if metrics is None:
-    from train_lib import metrics as metrics_lib  # needs CLU
-    metrics = metrics_lib.TrainMetrics
+    from train_lib import train_metrics  # needs CLU
+    metrics = train_metrics.TrainMetrics
   gradients = make_gradients(config, model, method, learning)
   rates = (*method.rates, *learning.rates)
   rate_fn = functools.partial(

@@ -23,11 +23,11 @@ import optax
 
 from tests.parity.fixture import Unsupported
 from train_lib import eval_step as eval_step_lib
-from train_lib import metrics as metrics_lib
 from train_lib import optimizer as optimizer_lib
 from train_lib import parallel
 from train_lib import state as state_lib
 from train_lib import steps
+from train_lib import train_metrics
 from train_lib.program import Program
 
 # The original's names of an optimizer's arrays -> fields of ours.
@@ -70,7 +70,8 @@ class Replicas:
     """The state, unreplicated."""
     return parallel.unreplicate(self.state)
 
-  def train(self, batch: Any, task: steps.TaskInfo) -> metrics_lib.TrainMetrics:
+  def train(self, batch: Any, task: steps.TaskInfo
+            ) -> train_metrics.TrainMetrics:
     """One training step on a batch [D, B, ...]."""
     self.state, metrics = self._train_step(
         self.state, self.frozen, batch, task)
