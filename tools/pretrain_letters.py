@@ -30,6 +30,7 @@ training.
 """
 
 import argparse
+from collections.abc import Callable, Sequence
 import functools
 import pathlib
 import sys
@@ -59,11 +60,17 @@ _CHUNK = 256  # images per forward pass of an evaluation
 
 @flax.struct.dataclass
 class State:
-  """Parameters {'backbone', 'head'}, optimizer state, running average."""
+  """Parameters, optimizer state, running average of the parameters."""
 
   params: dict
   opt_state: optax.OptState
   average: dict
+
+  @classmethod
+  def create(cls, params: dict, optimizer: optax.GradientTransformation
+             ) -> 'State':
+    # The average owns its buffers, since the train step donates both.
+    return cls(params, optimizer.init(params), jax.tree.map(jnp.copy, params))
 
 
 def class_token(model: vit.VisionTransformer, backbone: dict,
@@ -99,9 +106,8 @@ def grid_waves(grid: int, width: int) -> np.ndarray:
   return np.pad(table, ((1, 0), (0, 0)))[None]
 
 
-def create_state(model: vit.VisionTransformer, seed: int,
-                 optimizer: optax.GradientTransformation) -> State:
-  """Fresh parameters; the head starts at zero."""
+def start_params(model: vit.VisionTransformer, seed: int) -> dict:
+  """{'backbone', 'head'}; the head starts at zero."""
   images = jnp.zeros((1, letters.CROP_SIZE, letters.CROP_SIZE, 3))
   backbone = model.init(jax.random.PRNGKey(seed), images)['params']
   backbone['Transformer']['posembed_input']['pos_embedding'] = jnp.asarray(
@@ -109,10 +115,7 @@ def create_state(model: vit.VisionTransformer, seed: int,
   num_classes = len(letters.LETTERS)
   head = {'kernel': jnp.zeros((model.width, num_classes)),
           'bias': jnp.zeros(num_classes)}
-  params = {'backbone': backbone, 'head': head}
-  # The average owns its buffers, since the train step donates both.
-  average = jax.tree.map(jnp.copy, params)
-  return State(params, optimizer.init(params), average)
+  return {'backbone': backbone, 'head': head}
 
 
 def make_optimizer(num_steps: int) -> optax.GradientTransformation:
@@ -125,41 +128,66 @@ def make_optimizer(num_steps: int) -> optax.GradientTransformation:
       optax.adamw(rate, weight_decay=0.05, mask=is_matrix))
 
 
-def make_train_step(model: vit.VisionTransformer,
+def make_train_step(loss: Callable[..., jax.Array],
                     optimizer: optax.GradientTransformation):
-  """Compiled `(state, images, labels) -> (state, loss)`; donates the state."""
-  grad_fn = jax.value_and_grad(functools.partial(loss_fn, model=model))
+  """Compiled `(state, *batch) -> (state, loss)`; donates the state.
 
-  def step(state, images, labels):
-    loss, grads = grad_fn(state.params, images, labels)
+  Args:
+    loss: `(params, *batch) -> scalar`.
+    optimizer: of all parameters.
+  """
+  grad_fn = jax.value_and_grad(loss)
+
+  def step(state, *batch):
+    value, grads = grad_fn(state.params, *batch)
     updates, opt_state = optimizer.update(
         grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     average = optax.incremental_update(params, state.average, 0.02)
-    return State(params, opt_state, average), loss
+    return State(params, opt_state, average), value
 
   return jax.jit(step, donate_argnums=0)
 
 
-def train(model: vit.VisionTransformer, *, num_steps: int, batch_size: int,
-          seed: int, glyphs: np.ndarray, log_every: int = 50) -> dict:
+def fit(params: dict, loss: Callable[..., jax.Array],
+        draw_batch: Callable[[int], Sequence[np.ndarray]], *, num_steps: int,
+        log_every: int = 50) -> dict:
   """Returns the running average of the parameters after `num_steps`.
+
+  Args:
+    params: to start from.
+    loss: `(params, *batch) -> scalar`.
+    draw_batch: the batch of a step, which counts from 0.
+    num_steps: in all.
+    log_every: so many steps, and the last one, print their loss.
 
   Raises:
     FloatingPointError: the loss is not finite.
   """
   optimizer = make_optimizer(num_steps)
-  state = create_state(model, seed, optimizer)
-  train_step = make_train_step(model, optimizer)
+  state = State.create(params, optimizer)
+  train_step = make_train_step(loss, optimizer)
   for step in range(num_steps):
-    images, labels = letters.draw_batch(
-        step, seed=seed, batch_size=batch_size, glyphs=glyphs)
-    state, loss = train_step(state, images, labels)
+    state, value = train_step(state, *draw_batch(step))
     if (step + 1) % log_every == 0 or step + 1 == num_steps:
-      if not np.isfinite(loss):
-        raise FloatingPointError(f'loss is {loss} at step {step + 1}')
-      print(f'step {step + 1:5d}  loss {loss:.3f}', flush=True)
+      if not np.isfinite(value):
+        raise FloatingPointError(f'loss is {value} at step {step + 1}')
+      print(f'step {step + 1:5d}  loss {value:.3f}', flush=True)
   return jax.device_get(state.average)
+
+
+def train(model: vit.VisionTransformer, *, num_steps: int, batch_size: int,
+          seed: int, glyphs: np.ndarray) -> dict:
+  """Parameters {'backbone', 'head'} after training on drawn letters.
+
+  Raises:
+    FloatingPointError: the loss is not finite.
+  """
+  return fit(
+      start_params(model, seed), functools.partial(loss_fn, model=model),
+      functools.partial(letters.draw_batch, seed=seed, batch_size=batch_size,
+                        glyphs=glyphs),
+      num_steps=num_steps)
 
 
 def save(path: str, backbone: dict) -> None:

@@ -34,7 +34,6 @@ import pathlib
 import sys
 import time
 
-import flax
 from flax import traverse_util
 import jax
 import jax.numpy as jnp
@@ -62,15 +61,6 @@ VARIANT = 'CLIP-letters'
 WEIGHTS, TOKENIZER = 'weights.npz', 'tokenizer.json'
 _LARGEST_SCALE = np.log(100)  # as CLIP's
 _CHUNK = 256  # images per forward pass of an evaluation
-
-
-@flax.struct.dataclass
-class State:
-  """Parameters of both towers, optimizer state, running average."""
-
-  params: dict
-  opt_state: optax.OptState
-  average: dict
 
 
 def embed_images(model: clip.Clip, params: dict, images: jax.Array
@@ -111,52 +101,27 @@ def loss_fn(params: dict, images: jax.Array, ids: jax.Array, *,
           pairs, x.shape[:2])).mean() for x in (logits, logits.mT))
 
 
-def create_state(model: clip.Clip, seed: int,
-                 optimizer: optax.GradientTransformation) -> State:
-  """Fresh parameters; the image tower knows which patches are neighbours."""
+def start_params(model: clip.Clip, seed: int) -> dict:
+  """Of both towers; that of images knows which patches are neighbours."""
   images = jnp.zeros((1, letters.CROP_SIZE, letters.CROP_SIZE, 3))
   params = model.init(jax.random.PRNGKey(seed), images)['params']
   params['Transformer']['posembed_input']['pos_embedding'] = jnp.asarray(
       pretrain_letters.grid_waves(
           letters.CROP_SIZE // model.patch_size, model.width))
-  # The average owns its buffers, since the train step donates both.
-  average = jax.tree.map(jnp.copy, params)
-  return State(params, optimizer.init(params), average)
+  return params
 
 
-def make_train_step(model: clip.Clip,
-                    optimizer: optax.GradientTransformation):
-  """Compiled `(state, images, ids) -> (state, loss)`; donates the state."""
-  grad_fn = jax.value_and_grad(functools.partial(loss_fn, model=model))
-
-  def step(state, images, ids):
-    loss, grads = grad_fn(state.params, images, ids)
-    updates, opt_state = optimizer.update(
-        grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    average = optax.incremental_update(params, state.average, 0.02)
-    return State(params, opt_state, average), loss
-
-  return jax.jit(step, donate_argnums=0)
-
-
-def train(model: clip.Clip, source: letter_names.Source, *,
-          num_steps: int, log_every: int = 50) -> dict:
-  """Returns the running average of the parameters after `num_steps`.
+def train(model: clip.Clip, source: letter_names.Source, *, num_steps: int
+          ) -> dict:
+  """Parameters of both towers after training on letters and their names.
 
   Raises:
     FloatingPointError: the loss is not finite.
   """
-  optimizer = pretrain_letters.make_optimizer(num_steps)
-  state = create_state(model, source.seed, optimizer)
-  train_step = make_train_step(model, optimizer)
-  for step in range(num_steps):
-    state, loss = train_step(state, *source.batch(step))
-    if (step + 1) % log_every == 0 or step + 1 == num_steps:
-      if not np.isfinite(loss):
-        raise FloatingPointError(f'loss is {loss} at step {step + 1}')
-      print(f'step {step + 1:5d}  loss {loss:.3f}', flush=True)
-  return jax.device_get(state.average)
+  return pretrain_letters.fit(
+      start_params(model, source.seed),
+      functools.partial(loss_fn, model=model), source.batch,
+      num_steps=num_steps)
 
 
 def save(folder: str, params: dict,

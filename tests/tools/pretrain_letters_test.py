@@ -13,6 +13,7 @@
 # limitations under the License.
 """Letters, their pretraining, and the file that ships."""
 
+import functools
 import pathlib
 import string
 
@@ -139,11 +140,13 @@ def test_grid_waves_tell_all_patches_apart_and_neighbours_least():
 
 def test_training_steps_lower_the_loss_and_repeat_exactly(model, glyphs):
   optimizer = pretrain_letters.make_optimizer(2)
-  step = pretrain_letters.make_train_step(model, optimizer)
+  step = pretrain_letters.make_train_step(
+      functools.partial(pretrain_letters.loss_fn, model=model), optimizer)
   batch = letters.draw_batch(0, seed=0, batch_size=16, glyphs=glyphs)
 
   def run():
-    state = pretrain_letters.create_state(model, 0, optimizer)
+    state = pretrain_letters.State.create(
+        pretrain_letters.start_params(model, 0), optimizer)
     losses = []
     for _ in range(3):  # the rate is 0 at first: two steps change something
       state, loss = step(state, *batch)
