@@ -26,6 +26,7 @@ from input_pipeline import order
 from models.prompts import base
 from models.prompts import class_statistics
 from tests import fakes
+from tests import killing
 from tests.torture import comparison
 from train_lib import checkpoint
 from train_lib import losses
@@ -34,14 +35,9 @@ from train_lib import program as program_lib
 from train_lib import run_log
 from train_lib import steps as steps_lib
 from train_lib import train
-from train_lib import workdir as workdir_lib
 
 ROWS, WIDTH = 16, 16
 WARM, ALIGN = 3, 4  # steps of the phases around 5 steps on images
-
-
-class Killed(Exception):
-  """The run was killed."""
 
 
 def head_loss(vectors, context):
@@ -184,20 +180,9 @@ def test_statistics_are_of_all_classes(config, unbroken):
     (3, (0, 2)), (5, (0, 4)), (10, (0, 8)), (18, (1, 8)), (20, (1, 10))])
 def test_a_run_killed_in_any_phase_goes_on_exactly(
     config, unbroken, tmp_path, monkeypatch, call, place):
-  train_step, calls = run_log.RunLog.train_step, []
-
-  def deadly(*args, **options):
-    calls.append(1)
-    if len(calls) == call:
-      raise Killed
-    return train_step(*args, **options)
-
-  with monkeypatch.context() as patch:
-    patch.setattr(run_log.RunLog, 'train_step', deadly)
-    with pytest.raises(Killed):
-      _run(config, tmp_path, [])
-  with workdir_lib.open_checkpoints(str(tmp_path)) as checkpoints:
-    found = checkpoints.latest
+  killing.kill_at_call(monkeypatch, run_log.RunLog, 'train_step', call,
+                       lambda: _run(config, tmp_path, []))
+  found = killing.place(tmp_path)
   assert (found.task, found.steps) == place
   _run(config, tmp_path, [])
   assert comparison.difference(unbroken[0], tmp_path) == ''

@@ -26,6 +26,7 @@ import pytest
 from models.prompts import base
 from models.prompts import class_statistics
 from tests import fakes
+from tests import killing
 from tests.torture import comparison
 from train_lib import controls
 from train_lib import optimizer as optimizer_lib
@@ -180,20 +181,9 @@ def _last_state(config, workdir):
 def test_only_the_head_moves_and_all_seen_columns_do(tmp_path, monkeypatch):
   """One run to the end of training of task 1, one to the end of the task."""
   config = fakes.config(tmp_path, **CONFIG, checkpoint_every_steps=5)
-  calls = []
-
-  def killed(self, state, **options):
-    calls.append(state)
-    if len(calls) == 2:
-      raise KeyboardInterrupt
-    return features(self, state, **options)
-
-  features = probe_lib.Probe.features
-  with monkeypatch.context() as patch:
-    patch.setattr(probe_lib.Probe, 'features', killed)
-    with pytest.raises(KeyboardInterrupt):
-      _run(config, tmp_path / 'run')
-  before = calls[1]
+  calls = killing.kill_at_call(monkeypatch, probe_lib.Probe, 'features', 2,
+                               lambda: _run(config, tmp_path / 'run'))
+  _, before = calls[1]
   assert before.step == 10  # no step of task 0's phase
   _, program, stream = _prepared(tmp_path)
   info = steps.TaskInfo.create(1, stream.tasks[1].class_mask, first_step=10,
@@ -233,20 +223,10 @@ def test_a_run_goes_on_inside_the_phase_and_at_its_border(
       # Steps 5 to 9 and 10 to 13 are of task 1 and of its phase.
       (run_log.RunLog, 'train_step', 13, (1, 7)),
       (probe_lib.Probe, 'features', 1, (2, 5))):
-    function, calls = getattr(owner, name), []
-
-    def killed(*args, calls=calls, function=function, call=call, **options):
-      calls.append(args)
-      if len(calls) == call:
-        raise KeyboardInterrupt
-      return function(*args, **options)
-
-    with monkeypatch.context() as patch:
-      patch.setattr(owner, name, killed)
-      with pytest.raises(KeyboardInterrupt):
-        _run(config, tmp_path / 'killed')
-    with workdir_lib.open_checkpoints(str(tmp_path / 'killed')) as checkpoints:
-      assert (checkpoints.latest.task, checkpoints.latest.steps) == place
+    killing.kill_at_call(monkeypatch, owner, name, call,
+                         lambda: _run(config, tmp_path / 'killed'))
+    found = killing.place(tmp_path / 'killed')
+    assert (found.task, found.steps) == place
   _run(config, tmp_path / 'killed')
   assert comparison.difference(
       tmp_path / 'unbroken', tmp_path / 'killed') == ''

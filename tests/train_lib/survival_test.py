@@ -14,6 +14,7 @@
 """Whole small runs that are stopped, killed, moved, or cannot save."""
 
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import numpy as np
 import pytest
 
 from tests import fakes
+from tests import killing
 from tests.torture import comparison
 from train_lib import checkpoint
 from train_lib import evaluate
@@ -41,37 +43,10 @@ DER = {'replay.capacity': 14, 'replay.policy': 'reservoir',
        'replay.batch_size': 1, 'replay.review_epochs': 2}
 
 
-class Killed(Exception):
-  """The run was killed."""
-
-
 def _run(config, workdir):
   workdir.mkdir(exist_ok=True)
   program, stream = train.prepare(config)
   return train.train_and_evaluate(program, stream, str(workdir))
-
-
-def _place(workdir):
-  with workdir_lib.open_checkpoints(str(workdir)) as checkpoints:
-    return checkpoints.latest
-
-
-def _at_call(patch, owner, name, number, action):
-  """Acts when a function is called for that time, before it runs."""
-  function, calls = getattr(owner, name), []
-
-  def wrapped(*args, **options):
-    calls.append(name)
-    if len(calls) == number:
-      action()
-    return function(*args, **options)
-
-  patch.setattr(owner, name, wrapped)
-  return calls
-
-
-def _kill():
-  raise Killed
 
 
 @pytest.fixture(name='unbroken', scope='module')
@@ -86,14 +61,12 @@ def _unbroken(tmp_path_factory):
 def test_a_killed_run_goes_on_at_the_very_next_step(
     unbroken, tmp_path, monkeypatch):
   config, expected = unbroken
-  with monkeypatch.context() as patch:
-    _at_call(patch, run_log.RunLog, 'train_step', 9, _kill)
-    with pytest.raises(Killed):
-      _run(config, tmp_path)
-  place = _place(tmp_path)
+  killing.kill_at_call(monkeypatch, run_log.RunLog, 'train_step', 9,
+                       lambda: _run(config, tmp_path))
+  place = killing.place(tmp_path)
   assert (place.task, place.steps, place.stage) == (1, 1, TRAINING)
-  steps = _at_call(monkeypatch, run_log.RunLog, 'train_step', 0, _kill)
-  begun = _at_call(monkeypatch, train, 'begin_task', 0, _kill)
+  steps = killing.record_calls(monkeypatch, run_log.RunLog, 'train_step')
+  begun = killing.record_calls(monkeypatch, train, 'begin_task')
   _run(config, tmp_path)
   assert (len(steps), len(begun)) == (15 - 6, 1)
   assert comparison.difference(expected, tmp_path) == ''
@@ -102,14 +75,10 @@ def test_a_killed_run_goes_on_at_the_very_next_step(
 def test_a_run_killed_before_its_first_checkpoint_leaves_no_events(
     unbroken, tmp_path, monkeypatch):
   config, _ = unbroken
-  with monkeypatch.context() as patch:
-    _at_call(patch, run_log.RunLog, 'train_step', 3, _kill)
-    with pytest.raises(Killed):
-      _run(config, tmp_path)
+  run = lambda: _run(config, tmp_path)
+  killing.kill_at_call(monkeypatch, run_log.RunLog, 'train_step', 3, run)
   assert comparison.events(tmp_path)
-  _at_call(monkeypatch, checkpoint.Checkpointer, 'save', 1, _kill)
-  with pytest.raises(Killed):
-    _run(config, tmp_path)
+  killing.kill_at_call(monkeypatch, checkpoint.Checkpointer, 'save', 1, run)
   found = comparison.events(tmp_path)
   assert len(found) == len(set(found)) and max(found)[0] == 2
 
@@ -118,9 +87,8 @@ def test_events_of_others_are_left_alone(tmp_path, unbroken, monkeypatch):
   config, _ = unbroken
   other = tmp_path / 'events.out.tfevents.1.other'
   other.write_bytes(b'x')
-  _at_call(monkeypatch, run_log.RunLog, 'train_step', 1, _kill)
-  with pytest.raises(Killed):
-    _run(config, tmp_path)
+  killing.kill_at_call(monkeypatch, run_log.RunLog, 'train_step', 1,
+                       lambda: _run(config, tmp_path))
   assert other.exists()
 
 
@@ -129,11 +97,9 @@ def test_replay_goes_on_in_the_middle_of_a_review(tmp_path, monkeypatch):
   _run(config, tmp_path / 'unbroken')
   # A step takes 8 * 3 rows, so a review is 2 of them, and a task 7.
   for call, steps in ((4, 3), (4, 6)):
-    with monkeypatch.context() as patch:
-      _at_call(patch, run_log.RunLog, 'train_step', call, _kill)
-      with pytest.raises(Killed):
-        _run(config, tmp_path / 'killed')
-    assert _place(tmp_path / 'killed').steps == steps
+    killing.kill_at_call(monkeypatch, run_log.RunLog, 'train_step', call,
+                         lambda: _run(config, tmp_path / 'killed'))
+    assert killing.place(tmp_path / 'killed').steps == steps
   _run(config, tmp_path / 'killed')
   assert comparison.difference(
       tmp_path / 'unbroken', tmp_path / 'killed') == ''
@@ -153,10 +119,10 @@ def test_a_signal_anywhere_saves_and_the_run_goes_on(
       (evaluate.Evaluator, '_score', 1 + 2 + 2 + 2, (1, 5, TRAINED)),
       (train, 'begin_task', 1, (2, 1, TRAINING))):
     with monkeypatch.context() as patch:
-      _at_call(patch, owner, name, call, stop)
+      killing.act_at_call(patch, owner, name, call, stop)
       with pytest.raises(interrupt.Stopped, match='SIGTERM.*goes on'):
         _run(rare, tmp_path)
-    place = _place(tmp_path)
+    place = killing.place(tmp_path)
     assert (place.task, place.steps, place.stage) == where
   assert signal.getsignal(signal.SIGTERM) is before
   _run(config, tmp_path)
@@ -199,7 +165,7 @@ def test_one_device_and_eight_continue_each_other(tmp_path, monkeypatch):
   stop_at_step(config, tmp_path / 'moved', 3)
   subprocess.run([sys.executable, '-c', script], check=True,
                  env={**os.environ, 'XLA_FLAGS': ''})
-  place = _place(tmp_path / 'moved')
+  place = killing.place(tmp_path / 'moved')
   assert (place.task, place.steps) == (1, 2)
   moved = _run(config, tmp_path / 'moved')
   np.testing.assert_allclose(moved.loss, expected.loss, rtol=1e-4)
@@ -210,10 +176,9 @@ def test_one_device_and_eight_continue_each_other(tmp_path, monkeypatch):
 
 def stop_at_step(config, workdir, number):
   """Runs up to a step, counted from the start of this process."""
-  import pathlib
+  stop = lambda: os.kill(os.getpid(), signal.SIGTERM)
   with pytest.MonkeyPatch.context() as patch:
-    _at_call(patch, run_log.RunLog, 'train_step', number,
-             lambda: os.kill(os.getpid(), signal.SIGTERM))
+    killing.act_at_call(patch, run_log.RunLog, 'train_step', number, stop)
     with pytest.raises(interrupt.Stopped):
       _run(config, pathlib.Path(workdir))
 
@@ -233,7 +198,7 @@ def test_a_state_that_is_not_finite_is_never_saved(unbroken, tmp_path):
     _run(wild, tmp_path)
   for word in ('not finite at step', 'task 0', 'debug_nans'):
     assert word in str(raised.value)
-  saved = _place(tmp_path)
+  saved = killing.place(tmp_path)
   if saved:  # all that was saved has parameters that are numbers
     with workdir_lib.open_checkpoints(str(tmp_path)) as checkpoints:
       state = checkpoints.restore_latest(train.prepare(wild)[0].start()[1])[1]

@@ -24,6 +24,7 @@ import pytest
 from models.prompts import it_losses
 from tests import fakes
 from tests import it_prompts
+from tests import killing
 from tests.torture import comparison
 from train_lib import evaluate
 from train_lib import parallel
@@ -32,14 +33,9 @@ from train_lib import run_log
 from train_lib import state as state_lib
 from train_lib import steps as steps_lib
 from train_lib import train
-from train_lib import workdir as workdir_lib
 
 # 40 images a task: 2 x 3 steps, 2 x 5 on images, 2 x (4 and 6) of alignment.
 STEPS = (6 + 10, 6 + 10 + 8, 6 + 10 + 12)
-
-
-class Killed(Exception):
-  """The run was killed."""
 
 
 @pytest.fixture(name='config', scope='module')
@@ -132,20 +128,9 @@ def test_classes_still_to_come_are_never_predicted(config, unbroken):
     (16 + 6 + 10 + 5, (1, 20))])
 def test_a_run_killed_in_any_phase_goes_on_exactly(
     config, unbroken, tmp_path, monkeypatch, call, place):
-  train_step, calls = run_log.RunLog.train_step, []
-
-  def deadly(*args, **options):
-    calls.append(1)
-    if len(calls) == call:
-      raise Killed
-    return train_step(*args, **options)
-
-  with monkeypatch.context() as patch:
-    patch.setattr(run_log.RunLog, 'train_step', deadly)
-    with pytest.raises(Killed):
-      _run(config, tmp_path)
-  with workdir_lib.open_checkpoints(str(tmp_path)) as checkpoints:
-    found = checkpoints.latest
+  killing.kill_at_call(monkeypatch, run_log.RunLog, 'train_step', call,
+                       lambda: _run(config, tmp_path))
+  found = killing.place(tmp_path)
   assert (found.task, found.steps) == place
   _run(config, tmp_path)
   assert comparison.difference(unbroken[0], tmp_path) == ''
