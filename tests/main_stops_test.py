@@ -22,18 +22,13 @@ import pytest
 from tests import fakes
 
 _RECIPE = '''
-import os, resource, signal
+import functools, os, resource, signal
+import pytest
 from tests import fakes
+from tests import killing
 from train_lib import checkpoint, evaluate, run_log
 
-def before(owner, name, number, action):
-  function, calls = getattr(owner, name), []
-  def wrapped(*args, **options):
-    calls.append(name)
-    if len(calls) == number:
-      action()
-    return function(*args, **options)
-  setattr(owner, name, wrapped)
+before = functools.partial(killing.act_at_call, pytest.MonkeyPatch())
 
 def fill_device():
   import jax.numpy as jnp
