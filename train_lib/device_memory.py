@@ -32,9 +32,10 @@ def told(config: Any) -> Iterator[None]:
   try:
     yield
   except jax.errors.JaxRuntimeError as error:
-    if _EXHAUSTED not in str(error):
+    _, exhausted, told_by_xla = str(error).partition(_EXHAUSTED)
+    if not exhausted:
       raise
-    first = str(error).splitlines()[0].partition(_EXHAUSTED)[2].strip(' :')
+    first = told_by_xla.strip(' :').partition('\n')[0]
     raise MemoryError(
         f'a device has not enough memory: {first}; {_advice(config)}'
         ) from error
