@@ -42,7 +42,7 @@ def told(config: Any) -> Iterator[None]:
 
 
 def _advice(config: Any) -> str:
-  """The changes that are left, the largest effect first."""
+  """The changes that this config has left."""
   ways = [f'lower per_device_batch_size={config.per_device_batch_size} and '
           'use more devices']
   if config.grad_clip_scope == 'all':
