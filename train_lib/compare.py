@@ -30,6 +30,7 @@ spreadsheet as one row (see spreadsheet.py), `--row_csv FILE` to a text file.
 
 import argparse
 from collections.abc import Sequence
+import signal
 import sys
 
 import numpy as np
@@ -197,4 +198,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
+  # `| head` may have seen enough before all is written.
+  signal.signal(signal.SIGPIPE, signal.SIG_DFL)
   sys.exit(main())

@@ -13,6 +13,10 @@
 # limitations under the License.
 """Tables of runs: means worked out by hand, and what is refused."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import openpyxl
 import pytest
@@ -279,6 +283,16 @@ def test_files(write, table, tmp_path):
       'run & micro\\_last\\_acc & FWT & runs & seeds \\\\\n\\hline\n'
       'l2p & 60.00 $\\pm$ 14.14 & - & 2 & 1, 2 \\\\\n'
       'none & 70.00 & - & 1 & 3 \\\\\n\\hline\n\\end{tabular}\n')
+
+
+def test_a_reader_may_leave_early(write):
+  unread, pipe = os.pipe()
+  os.close(unread)
+  ended = subprocess.run(
+      [sys.executable, '-m', 'train_lib.compare', write('a', 5)], stdout=pipe,
+      stderr=subprocess.PIPE, text=True, check=False)
+  os.close(pipe)
+  assert ended.stderr == ''
 
 
 def test_a_row_of_a_spreadsheet(write, table, complaint, tmp_path):
