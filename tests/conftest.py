@@ -49,6 +49,9 @@ def _environment() -> dict[str, str]:
       # Tiny programs make up most of the suite: cache them all.
       'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.05',
       'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
+      # ... and most of their time goes into compiling what runs once.
+      'JAX_DISABLE_MOST_OPTIMIZATIONS': os.environ.get(
+          'JAX_DISABLE_MOST_OPTIMIZATIONS', '1'),
   }
 
 

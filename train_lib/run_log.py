@@ -152,13 +152,13 @@ class RunLog:
   def task_end(self, global_step: int, results: Any, task: int) -> None:
     """Writes what is known after a task: metrics, pictures, histograms."""
     accuracies = results.accuracies()
+    values = metrics_lib.task_metrics(accuracies, task)
+    del values['avg_acc']  # `evaluation` wrote it
+    for name in results.correct:
+      values[f'avg_acc_{name}'] = metrics_lib.task_metrics(
+          results.accuracies(name), task)['avg_acc']
     self._writer.write_scalars(
-        global_step, metrics_lib.task_metrics(accuracies, task))
-    beside = {f'avg_acc_{name}': metrics_lib.task_metrics(
-        results.accuracies(name), task)['avg_acc'] for name in results.correct}
-    self._writer.write_scalars(global_step, beside)
-    self._writer.write_scalars(
-        global_step, extras.of_task(results.extras, task))
+        global_step, {**values, **extras.of_task(results.extras, task)})
     images = {'accuracy_matrix': figures.accuracy_matrix(accuracies)}
     if results.prompt_counts is not None:
       counts = results.prompt_counts[task]
