@@ -71,8 +71,6 @@ SPECS = {
     'core50': DatasetSpec('core50', 50, sizes=(119894, 44972)),
     'cub200': DatasetSpec('caltech_birds2011', 200, sizes=(5994, 5794),
                           name_feature='label_name'),
-    'digits': DatasetSpec(
-        'digits', 10, (0.3055,) * 3, (0.3759,) * 3, sizes=(1438, 359)),
     'domainnet': DatasetSpec(
         'domainnet', 345, sizes=(409832, 176743),
         domains=('clipart', 'infograph', 'painting', 'quickdraw', 'real',

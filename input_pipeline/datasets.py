@@ -13,9 +13,9 @@
 # limitations under the License.
 """How each data set is opened.
 
-`config.dataset` is a row of `SPECS`, `npz:PATH` (a file of arrays),
-`folder:PATH` (pictures in folders), or several of these with commas between: a
-sequence of data sets.
+`config.dataset` is one of `NAMES`, `npz:PATH` (a file of arrays), `folder:PATH`
+(pictures in folders), or several of these with commas between: a sequence of
+data sets.
 """
 
 import os
@@ -25,6 +25,7 @@ import numpy as np
 
 from input_pipeline import base
 from input_pipeline import catalogue
+from input_pipeline import digits
 from input_pipeline import folder
 from input_pipeline import moments
 from input_pipeline import npz_file
@@ -32,6 +33,8 @@ from input_pipeline import sources
 
 Dataset = base.Dataset
 SPECS = catalogue.SPECS
+# Those of TFDS's catalogue and the one that scikit-learn brings.
+NAMES = tuple(sorted((*SPECS, digits.NAME)))
 # In the order of google-research/l2p; PyTorch ports begin with SVHN.
 SEQUENCES = {
     '5datasets': 'cifar10,mnist,svhn_cropped,notmnist,fashion_mnist',
@@ -84,10 +87,12 @@ def _load_one(name, config, fetch):
     return _load_npz(name)
   if name.startswith('folder:'):
     return folder.load(name, config.split_files)
+  if name == digits.NAME:
+    return digits.load()
   if name in SPECS:
     return catalogue.load(name, config, fetch=fetch)
   raise ValueError(
-      f'unknown data set {name!r}, have {", ".join((*SPECS, *SEQUENCES))}, '
+      f'unknown data set {name!r}, have {", ".join((*NAMES, *SEQUENCES))}, '
       'npz:PATH and folder:PATH')
 
 

@@ -23,7 +23,6 @@ from input_pipeline.builders import archives
 # Builders that TFDS's catalogue lacks: module and class.
 OWN = {
     'core50': ('input_pipeline.builders.core50', 'Core50'),
-    'digits': ('input_pipeline.digits', 'Digits'),
     'notmnist': ('input_pipeline.builders.notmnist', 'Notmnist'),
     'tinyimagenet': ('input_pipeline.builders.tiny_imagenet', 'TinyImagenet'),
 }
@@ -116,8 +115,6 @@ def _builder(name, data_dir, **kwargs):
   for kind in ('GPU', 'TPU'):
     tf.config.set_visible_devices([], kind)
   name, _, variant = name.partition('/')
-  if name == 'digits':
-    tfds.disable_progress_bar()  # It takes a second, and nothing is fetched.
   if name in OWN:
     module, class_name = OWN[name]
     make = getattr(importlib.import_module(module), class_name)
@@ -166,9 +163,6 @@ def _answers(url):
 
 def _remedy(builder, config):
   """How to get the data."""
-  if builder.name == 'digits':
-    return ('with data_dir set to a folder that can be written, run: '
-            f'{command("digits", config)}')
   root = builder.data_dir_root
   archive = getattr(builder, 'ARCHIVE', None)
   if archive:

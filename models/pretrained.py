@@ -27,9 +27,9 @@ import hashlib
 import re
 from typing import Any
 
+from etils import epy
 from flax import traverse_util
 import numpy as np
-import scipy.ndimage
 
 from models import clip
 from models import clip_names
@@ -39,6 +39,9 @@ from models import formats
 from models import hugging_face
 from models import mismatch
 from models import timm_names
+
+with epy.lazy_imports():  # only a table of another size is resized
+  import scipy.ndimage
 
 POSITIONS = 'Transformer/posembed_input/pos_embedding'
 PROMPT_POSITIONS = POSITIONS + '_prompts'

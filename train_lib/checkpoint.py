@@ -34,13 +34,16 @@ import os
 import pathlib
 from typing import Any
 
+from etils import epy
 from flax import traverse_util
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from train_lib import hosts
 from train_lib.place import Place
+
+with epy.lazy_imports():  # a dry run needs none of it
+  import orbax.checkpoint as ocp
 
 PyTree = Any
 

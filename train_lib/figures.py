@@ -19,11 +19,14 @@ on pyplot's list of figures.  Each function returns uint8 [1, height, width, 3].
 
 from collections.abc import Sequence
 
-from matplotlib.backends import backend_agg
-from matplotlib.figure import Figure
+from etils import epy
 import numpy as np
 
 from models.prompts import base
+
+with epy.lazy_imports():  # a dry run draws nothing
+  from matplotlib.backends import backend_agg
+  import matplotlib.figure
 
 _DPI = 100
 _CELL = .44  # inches: room for '83.1' at _FONT
@@ -74,7 +77,8 @@ def _overlays(picture: base.Overlays) -> np.ndarray:
   high = images.max(axis=(1, 2, 3), keepdims=True)
   images = (images - low) / np.maximum(high - low, 1e-12)
   rows, columns = picture.maps.shape[:2]
-  figure = Figure(figsize=(1.3 * columns + 1.3, 1.3 * rows + .6), dpi=_DPI)
+  figure = matplotlib.figure.Figure(
+      figsize=(1.3 * columns + 1.3, 1.3 * rows + .6), dpi=_DPI)
   axes = figure.subplots(rows, columns + 1, squeeze=False)
   figure.suptitle(picture.title, fontsize=_FONT + 3)
   for row, (image, maps) in enumerate(zip(images, picture.maps, strict=True)):
@@ -140,7 +144,7 @@ def _figure(width: float, height: float, title: str, xlabel: str, ylabel: str,
   """A figure around axes of exactly `width` x `height` inches."""
   left, bottom, above = .75, .65, .45
   total = (left + width + right, bottom + height + above)
-  figure = Figure(figsize=total, dpi=_DPI)
+  figure = matplotlib.figure.Figure(figsize=total, dpi=_DPI)
   axes = figure.add_axes((left / total[0], bottom / total[1],
                           width / total[0], height / total[1]))
   axes.set_title(title, fontsize=_FONT + 3)
@@ -150,7 +154,7 @@ def _figure(width: float, height: float, title: str, xlabel: str, ylabel: str,
   return figure, axes
 
 
-def _left(figure: Figure) -> float:
+def _left(figure: 'matplotlib.figure.Figure') -> float:
   return figure.axes[0].get_position().x0
 
 
@@ -178,7 +182,7 @@ def _number(value: float) -> str:
   return '0' if value == 0 else f'{value:.1f}' if value < 99.95 else '100'
 
 
-def _render(figure: Figure) -> np.ndarray:
+def _render(figure: 'matplotlib.figure.Figure') -> np.ndarray:
   """Draws a figure into an array [1, height, width, 3]."""
   canvas = backend_agg.FigureCanvasAgg(figure)
   canvas.draw()

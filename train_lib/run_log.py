@@ -18,13 +18,12 @@ everything is the global step.
 """
 
 from collections.abc import Mapping
-import functools
 import os
 import pathlib
 from typing import Any
 
-from clu import metric_writers
 from clu import parameter_overview as clu_overview
+from etils import epy
 import jax
 import ml_collections
 import numpy as np
@@ -36,6 +35,9 @@ from train_lib import hosts
 from train_lib import metrics as metrics_lib
 from train_lib import parallel
 from train_lib import train_metrics
+
+with epy.lazy_imports():  # brings TensorFlow: with the first event
+  from clu import metric_writers
 
 EVENTS = 'events.out.tfevents.*'
 _PREFIX = 'log:'
@@ -56,8 +58,7 @@ class RunLog:
     """`num_steps` of the whole run; `batch_size` is global."""
     self._first_host = hosts.first()
     self._workdir, self.bad_step = pathlib.Path(workdir), None
-    self._writer = _Told(metric_writers.create_default_writer(
-        workdir, just_logging=not self._first_host), workdir)
+    self._writer = _Writer(workdir, silent=not self._first_host)
     if first_step == 0:
       self._writer.write_hparams(flat_config(config))
     self._bar = tqdm.tqdm(
@@ -187,19 +188,26 @@ class RunLog:
     self._writer.close()
 
 
-class _Told:
-  """A metric writer whose failures are one line."""
+class _Writer:
+  """CLU's metric writer, whose failures are one line.
 
-  def __init__(self, writer: Any, workdir: str):
-    self._writer, self._workdir = writer, workdir
+  It is made with the first event, as TensorFlow takes seconds to import.
+  """
+
+  def __init__(self, workdir: str, *, silent: bool):
+    self._workdir, self._silent = workdir, silent
+    self._made: Any = None
 
   def __getattr__(self, name: str) -> Any:
-    function = getattr(self._writer, name)
+    nothing_to_do = self._made is None and name in ('flush', 'close')
+    if self._silent or nothing_to_do:
+      return lambda *args: None
 
-    @functools.wraps(function)
     def told(*args):
       try:
-        return function(*args)
+        if self._made is None:
+          self._made = metric_writers.create_default_writer(self._workdir)
+        return getattr(self._made, name)(*args)
       except Exception as error:  # pylint: disable=broad-except
         raise OSError(
             f'no events could be written in {self._workdir} '

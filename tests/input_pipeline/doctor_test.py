@@ -113,16 +113,23 @@ def test_bad_name(see):
 
 class TestTfds:
 
-  def test_nothing_is_written_without_leave(self, see, tmp_path):
-    status, lines = see('digits', '--data_dir', tmp_path / 'new')
+  def test_nothing_is_written_without_leave(
+      self, see, publish, put_by_hand, tmp_path):
+    content = small_data.MAKERS['notmnist'][1](small_data.notmnist_files())
+    publish('notmnist', content)
+    put_by_hand('notmnist', content)
+    folders = ('--data_dir', tmp_path / 'new', '--manual_dir',
+               tmp_path / 'manual')
+    status, lines = see('notmnist', *folders)
     assert status == 1 and not (tmp_path / 'new').exists()
-    command = lines[0].partition('run: ')[2]
-    assert command == ('python -m input_pipeline.doctor digits --prepare '
-                       f'--data_dir {tmp_path}/new')
+    command = lines[0].partition('run: ')[2].partition(' (elsewhere')[0]
+    assert command == ('python -m input_pipeline.doctor notmnist --prepare '
+                       f'--data_dir {tmp_path}/new --manual_dir '
+                       f'{tmp_path}/manual')
     assert see(*command.split()[3:])[0] == 0
-    status, lines = see('digits', '--data_dir', tmp_path / 'new')
+    status, lines = see('notmnist', *folders)
     assert status == 0
-    assert lines[0] == 'digits: 10 classes, 1438 training and 359 test images'
+    assert lines[0] == 'notmnist: 10 classes, 80 training and 20 test images'
 
   def test_how_to_get_it(self, see, tmp_path):
     status, lines = see('5datasets', '--data_dir', tmp_path)

@@ -19,10 +19,12 @@ import types
 
 import numpy as np
 import pytest
-from sklearn import datasets as sklearn_datasets
 
 import input_pipeline
+from input_pipeline import catalogue
 from input_pipeline import datasets
+from input_pipeline import preparation
+from tests.input_pipeline import small_data
 
 CIFAR_URL = 'https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz'
 
@@ -34,11 +36,46 @@ def no_network(monkeypatch):
     monkeypatch.setenv(key.upper(), 'http://127.0.0.1:9')
 
 
-@pytest.fixture(scope='module')
-def digits_dir(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('digits')
-  _load('digits', folder)
-  return folder
+def _few():
+  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
+
+  class Few(tfds.core.GeneratorBasedBuilder):
+    """Six pictures to learn from and three to test."""
+
+    VERSION = tfds.core.Version('1.0.0')
+
+    def _info(self):
+      return self.dataset_info_from_configs(
+          features=tfds.features.FeaturesDict({
+              'image': tfds.features.Image(shape=(4, 4, 3)),
+              'label': tfds.features.ClassLabel(num_classes=3)}))
+
+    @staticmethod
+    def pictures(split):
+      for i in range(6 if split == 'train' else 3):
+        yield i, {'image': np.full((4, 4, 3), 9 * i, np.uint8), 'label': i % 3}
+
+    def _split_generators(self, dl_manager):
+      return {split: self.pictures(split) for split in ('train', 'test')}
+
+    def _generate_examples(self):
+      """Unused: `_split_generators` makes the generators itself."""
+
+  return Few
+
+
+@pytest.fixture(name='few_class', scope='module')
+def _few_class():
+  return _few()
+
+
+@pytest.fixture
+def few(few_class, monkeypatch):
+  """A builder of the project's own, under the name 'few'."""
+  monkeypatch.setattr(small_data, 'Few', few_class, raising=False)
+  monkeypatch.setitem(preparation.OWN, 'few', (small_data.__name__, 'Few'))
+  monkeypatch.setitem(datasets.SPECS, 'few', catalogue.DatasetSpec('few', 3))
+  return few_class
 
 
 @pytest.fixture(scope='module')
@@ -75,95 +112,55 @@ def _images(source):
   return np.stack([source.image(i) for i in range(len(source))])
 
 
-class TestDigits:
+class TestFew:
+  """What holds for every builder, on one that writes in no time."""
 
-  def test_holds_all_digits_once(self, digits_dir):
-    dataset = _load('digits', digits_dir)
-    parts = [np.concatenate([_images(s)[..., 0].reshape(-1, 64),
-                             s.labels[:, None]], axis=1)
-             for s in (dataset.train, dataset.test)]
-    digits = sklearn_datasets.load_digits()
-    levels = np.rint(digits.data * 255 / 16)
-    expected = np.concatenate([levels, digits.target[:, None]], axis=1)
-    ours = np.concatenate(parts)
-    np.testing.assert_array_equal(
-        ours[np.lexsort(ours.T)], expected[np.lexsort(expected.T)])
-    assert len(ours) == 1797
-
-  def test_split_is_stratified(self, digits_dir):
-    dataset = _load('digits', digits_dir)
-    counts = [np.bincount(s.labels, minlength=10)
-              for s in (dataset.train, dataset.test)]
-    np.testing.assert_allclose(counts[1] / sum(counts), 0.2, atol=0.003)
-
-  def test_grey_and_statistics(self, digits_dir):
-    dataset = _load('digits', digits_dir)
-    images = _images(dataset.train)
-    assert images.shape[1:] == (8, 8, 3) and images.dtype == np.uint8
-    assert (images == images[..., :1]).all() and images.max() == 255
-    np.testing.assert_allclose(dataset.mean, (images / 255).mean(), atol=1e-4)
-    np.testing.assert_allclose(dataset.std, (images / 255).std(), atol=1e-4)
-    assert dataset.class_names == tuple('0123456789')
-
-  def test_second_start_writes_nothing(self, digits_dir, monkeypatch):
+  def test_second_start_writes_nothing(self, few, tmp_path, monkeypatch):
     def state():
-      return {p: p.stat().st_mtime_ns for p in digits_dir.rglob('*')}
+      return {p: p.stat().st_mtime_ns for p in tmp_path.rglob('*')}
+    assert len(_load('few', tmp_path).train) == 6
     before = state()
-    monkeypatch.setattr(sklearn_datasets, 'load_digits', None)
-    _load('digits', digits_dir)
+    monkeypatch.setattr(few, 'pictures', None)
+    _load('few', tmp_path)
     assert state() == before
 
-  def test_preparing_is_reproducible(self, digits_dir, tmp_path):
-    one, two = (_load('digits', d) for d in (digits_dir, tmp_path))
+  def test_preparing_is_reproducible(self, few, tmp_path):
+    one, two = (_load('few', tmp_path / name) for name in ('one', 'two'))
     np.testing.assert_array_equal(one.train.labels, two.train.labels)
     np.testing.assert_array_equal(_images(one.test), _images(two.test))
 
-  def test_a_failed_attempt_leaves_no_data_set(self, tmp_path, monkeypatch):
+  def test_a_failed_attempt_leaves_no_data_set(
+      self, few, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-      patch.setattr(sklearn_datasets, 'load_digits', None)
-      with pytest.raises(FileNotFoundError, match='digits is not in') as error:
-        _load('digits', tmp_path)
+      patch.setattr(few, 'pictures', None)
+      with pytest.raises(FileNotFoundError, match='few is not in') as error:
+        _load('few', tmp_path)
     assert '\n' not in str(error.value)
-    assert not (tmp_path / 'digits/1.0.0').exists()
-    assert len(_load('digits', tmp_path).train) == 1438
+    assert not (tmp_path / 'few/1.0.0').exists()
+    assert len(_load('few', tmp_path).train) == 6
 
-  def test_two_processes_at_once(self, tmp_path, monkeypatch):
+  def test_two_processes_at_once(self, few, tmp_path, monkeypatch):
     """The other one finishes while this one is still writing."""
-    load_digits = sklearn_datasets.load_digits
+    pictures = few.pictures
 
-    def meanwhile():
-      monkeypatch.setattr(sklearn_datasets, 'load_digits', load_digits)
-      _load('digits', tmp_path)
-      return load_digits()
+    def meanwhile(split):
+      monkeypatch.setattr(few, 'pictures', staticmethod(pictures))
+      _load('few', tmp_path)
+      return pictures(split)
 
-    monkeypatch.setattr(sklearn_datasets, 'load_digits', meanwhile)
-    assert len(_load('digits', tmp_path).train) == 1438
-    assert [p.name for p in (tmp_path / 'digits').iterdir()] == ['1.0.0']
+    monkeypatch.setattr(few, 'pictures', staticmethod(meanwhile))
+    assert len(_load('few', tmp_path).train) == 6
+    assert [p.name for p in (tmp_path / 'few').iterdir()] == ['1.0.0']
 
-  def test_folder_that_cannot_be_made(self, tmp_path):
+  def test_folder_that_cannot_be_made(self, few, tmp_path):
     (tmp_path / 'file').write_text('')
-    with pytest.raises(FileNotFoundError, match='folder that can be written'):
-      _load('digits', tmp_path / 'file')
+    with pytest.raises(FileNotFoundError, match='cannot be prepared there'):
+      _load('few', tmp_path / 'file')
 
-  def test_stored_without_random_access(self, tmp_path):
-    from input_pipeline import digits  # pylint: disable=g-import-not-at-top
-    digits.Digits(data_dir=tmp_path,
-                  file_format='tfrecord').download_and_prepare()
+  def test_stored_without_random_access(self, few, tmp_path):
+    few(data_dir=tmp_path, file_format='tfrecord').download_and_prepare()
     with pytest.raises(ValueError, match='stored as tfrecord.*array_record'):
-      _load('digits', tmp_path)
-
-  def test_stream(self, make_config, digits_dir):
-    config = make_config(
-        dataset='digits', data_dir=str(digits_dir), input_size=32,
-        resize_size=36, augmentation='crop',
-        **{'continual.num_tasks': 5, 'continual.num_classes_per_task': 2})
-    stream = input_pipeline.build(config, global_batch_size=16)
-    batch = next(stream.batches(stream.tasks[4]))
-    assert batch['image'].shape == (16, 32, 32, 3)
-    assert set(batch['label']) == {8, 9}
-    scored = [b['mask'].sum() for e in stream.eval_sets
-              for b in stream.eval_batches(e)]
-    assert sum(scored) == 359
+      _load('few', tmp_path)
 
 
 class TestCifar100:
@@ -227,8 +224,8 @@ def test_no_network_is_told_at_once(tmp_path, monkeypatch):
           'file_format="array_record").download_and_prepare()') in message
 
 
-def test_tensorflow_sees_no_accelerator(digits_dir):
+def test_tensorflow_sees_no_accelerator(few, tmp_path):
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
-  _load('digits', digits_dir)
+  _load('few', tmp_path)
   assert not tf.config.get_visible_devices('GPU')
   assert not tf.config.get_visible_devices('TPU')

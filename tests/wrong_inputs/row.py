@@ -31,7 +31,7 @@ SHA256 = 'SHA256'  # for the checksum of the weights
 # For the names that exist, to which a new method or data set adds its own.
 NAMES = {'METHODS': str(prompts.available()),
          'BACKBONES': ', '.join(backbones.VARIANTS),
-         'DATASETS': ', '.join((*datasets.SPECS, *datasets.SEQUENCES))}
+         'DATASETS': ', '.join((*datasets.NAMES, *datasets.SEQUENCES))}
 _RECIPE = '''
 from tests import fakes
 

@@ -101,14 +101,14 @@ def test_every_row_says_something_of_its_own():
 
 @pytest.fixture(name='tiny', scope='module')
 def _tiny(good):
-  return fakes.bare_config(dataset=f'npz:{good}/data.npz',
+  return fakes.bare_config(dataset=f'npz:{good}/data.npz', num_epochs=1,
                            init_checkpoint=f'{good}/vit.npz')
 
 
 def test_random_configs_run_or_are_refused(tiny, tmp_path):
   good, refused = random_configs.accepted(45, tiny, derandomize=True)
   assert refused.total() >= 5 and len(good) >= 5
-  for i, changed in enumerate(random_configs.spread(good, 2)):
+  for i, changed in enumerate(random_configs.spread(good, 1)):
     assert not random_configs.attempt(tiny, changed, str(tmp_path / str(i)))
 
 
