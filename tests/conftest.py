@@ -17,51 +17,30 @@ The environment is set before anything imports JAX; child processes inherit it.
 """
 
 import gc
-import getpass
 import os
 import pathlib
 import socket
 import sys
-import tempfile
 
 import pytest
 
+from tests import environment
+
 NUM_DEVICES = 8
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
+environment.set_up(NUM_DEVICES)
 
 
-def _environment() -> dict[str, str]:
-  """What the tests need to be set, whatever the caller's shell says."""
-  devices = f'--xla_force_host_platform_device_count={NUM_DEVICES}'
-  others = [flag for flag in os.environ.get('XLA_FLAGS', '').split()
-            if 'host_platform_device_count' not in flag]
-  paths = [str(_ROOT), os.environ.get('PYTHONPATH', '')]
-  cache = os.path.join(
-      tempfile.gettempdir(), f'jax_continual_prompting_{getpass.getuser()}')
-  return {
-      'XLA_FLAGS': ' '.join([*others, devices]),
-      'JAX_PLATFORMS': 'cpu',
-      'CUDA_VISIBLE_DEVICES': '',
-      'PYTHONPATH': os.pathsep.join(filter(None, paths)),
-      'TF_CPP_MIN_LOG_LEVEL': '2',
-      'JAX_COMPILATION_CACHE_DIR': os.environ.get(
-          'JAX_COMPILATION_CACHE_DIR', cache),
-      # Tiny programs make up most of the suite: cache them all.
-      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.05',
-      'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
-      # ... and most of their time goes into compiling what runs once.
-      'JAX_DISABLE_MOST_OPTIMIZATIONS': os.environ.get(
-          'JAX_DISABLE_MOST_OPTIMIZATIONS', '1'),
-  }
-
-
-os.environ.update(_environment())
+def pytest_collection_modifyitems(items):
+  """Files with slow tests come first, so that no process waits at the end."""
+  slow = {item.path for item in items if item.get_closest_marker('slow')}
+  items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope='session')
 def shared():
   """Folder with the parity fixtures and the real data, or a skip."""
-  folder = pathlib.Path(os.environ.get('SHARED_DIR', _ROOT / '../shared'))
+  folder = pathlib.Path(
+      os.environ.get('SHARED_DIR', environment.ROOT / '../shared'))
   if not folder.is_dir():
     pytest.skip(f'no folder {folder} with reference data (set SHARED_DIR)')
   return folder
@@ -83,7 +62,7 @@ def release_programs():
 @pytest.fixture(scope='session')
 def repository():
   """Root folder of the source tree."""
-  return _ROOT
+  return environment.ROOT
 
 
 @pytest.fixture(autouse=True)

@@ -13,12 +13,13 @@
 # limitations under the License.
 """What a user sees when the command is stopped or something fails in it."""
 
-import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from tests import environment
 from tests import fakes
 
 _RECIPE = '''
@@ -57,7 +58,7 @@ def _run_main(repository, tmp_path):
     return subprocess.run(
         [sys.executable, str(repository / 'main.py'), f'--my_config={recipe}',
          f'--workdir={tmp_path / "run"}', *arguments],
-        env={**os.environ, 'XLA_FLAGS': ''}, cwd=tmp_path, text=True,
+        env=environment.of_child(), cwd=tmp_path, text=True,
         capture_output=True, timeout=300, check=False)
 
   return run
@@ -105,8 +106,16 @@ def test_a_device_without_memory_is_one_line_and_nothing_is_lost(
           if p.name.isdigit()] == ['0']
 
 
-def test_debug_nans_names_the_operation(run_main):
-  done = run_main('pass', '--debug_nans', learning_rate=1e38,
-                  grad_clip_max_norm=0.0)
+def test_debug_nans_names_the_operation(run_main, tmp_path):
+  """The step is made again, operation by operation, as far as the NaN.
+
+  That is not far where the pixels' embedding overflows.
+  """
+  with np.load(tmp_path / 'vit.npz') as file:
+    arrays = dict(file)
+  arrays['embedding/kernel'] *= np.float32(1e38)
+  np.savez(tmp_path / 'wild.npz', **arrays)
+  done = run_main('pass', '--debug_nans',
+                  init_checkpoint=str(tmp_path / 'wild.npz'))
   assert done.returncode == 1, done.stderr
   assert 'encountered in' in _last_line(done)

@@ -31,6 +31,7 @@ import sys
 import tempfile
 import time
 
+from tests import environment
 from tests.hosts import cluster as cluster_lib
 from tests.torture import comparison
 from train_lib import hosts as hosts_lib
@@ -132,6 +133,7 @@ def main() -> int:
   parser.add_argument('--disturbances', type=int, default=6)
   parser.add_argument('--seed', type=int, default=0)
   options = parser.parse_args()
+  environment.set_up(options.devices)
   with (tempfile.TemporaryDirectory() as folder,
         cluster_lib.Cluster(pathlib.Path(folder), hosts=options.hosts,
                             devices=options.devices, method=options.method

@@ -19,21 +19,20 @@
 """
 
 import dataclasses
-import os
 import pathlib
 import socket
 import subprocess
 import sys
 import time
 
+from tests import environment
 from tests import fakes
 from tests import projections
 from tests.torture import __main__ as torture
 
-_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _BATCH = 8  # over all devices
 # Hosts may compile for long after each other where there are few cores.
-_SLOW = ('--xla_cpu_collective_timeout_seconds=600 '
+_SLOW = ('--xla_cpu_collective_timeout_seconds=600',
          '--xla_cpu_collective_call_terminate_timeout_seconds=600')
 # Fills no batch, and in the last one some hosts have no image at all.
 TEST_IMAGES = 5
@@ -47,6 +46,7 @@ METHODS = {
                  'continual.num_tasks': 12,
                  'continual.num_classes_per_task': fakes.NUM_CLASSES}}
 _RECIPE = '''
+from tests import environment
 from tests import fakes
 
 def get_config():
@@ -145,18 +145,13 @@ class Cluster:
     return {i for i, pid in enumerate(self._last) if pid in pids}
 
   def _start(self, name, host, devices, wrapper=(), arguments=()):
-    paths = [str(_ROOT), os.environ.get('PYTHONPATH', '')]
-    devices = f'--xla_force_host_platform_device_count={devices}'
-    environment = {
-        **os.environ, 'JAX_PLATFORMS': 'cpu', 'TF_ENABLE_ONEDNN_OPTS': '0',
-        'XLA_FLAGS': f'{devices} {_SLOW}',
-        'PYTHONPATH': os.pathsep.join(filter(None, paths))}
     with (self._file(host, 'out').open('w') as out,
           self._file(host, 'err').open('w') as err):
       self._running.append(subprocess.Popen(
-          [sys.executable, *wrapper, str(_ROOT / 'main.py'),
+          [sys.executable, *wrapper, str(environment.ROOT / 'main.py'),
            f'--my_config={self._recipe}', f'--workdir={self.workdir(name)}',
-           *arguments], env=environment, stdout=out, stderr=err))
+           *arguments], env=environment.of_child(devices, *_SLOW), stdout=out,
+          stderr=err))
 
   def _file(self, host: int, kind: str) -> pathlib.Path:
     return self._folder / f'host{host}.{kind}'

@@ -24,7 +24,6 @@ are used up is followed by another.  The exit status is 0 if all are identical.
 import argparse
 import collections
 import dataclasses
-import os
 import pathlib
 import random
 import signal
@@ -32,11 +31,11 @@ import subprocess
 import sys
 import tempfile
 
+from tests import environment
 from tests import fakes
 from tests import projections
 from tests.torture import comparison
 
-_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _REPLAY = {'replay.capacity': 14, 'replay.policy': 'reservoir',
            'replay.dark_weight': 0.3, 'replay.label_weight': 0.7,
            'replay.batch_size': 8, 'replay.review_epochs': 2}
@@ -52,13 +51,12 @@ METHODS = {'l2p': {}, 'dualprompt': fakes.DUALPROMPT, 'replay': _REPLAY,
            'it_prompt': _IT_PROMPT,
            'pgt': fakes.PGT, 'convprompt': fakes.CONVPROMPT}
 _RECIPE = '''
+from tests import environment
 from tests import fakes
 
 def get_config():
   return fakes.bare_config(**{changes!r})
 '''
-# Points that an undisturbed run comes to, roughly.
-
 
 @dataclasses.dataclass
 class Torture:
@@ -134,13 +132,10 @@ class Torture:
 
   def _main(self, name: str, *wrapper: str) -> subprocess.Popen:
     """Starts the same command on one device, whoever runs it."""
-    path = [str(_ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
-    environment = {**os.environ, 'XLA_FLAGS': '', 'JAX_PLATFORMS': 'cpu',
-                   'PYTHONPATH': os.pathsep.join(path)}
     return subprocess.Popen(
-        [sys.executable, *wrapper, str(_ROOT / 'main.py'),
+        [sys.executable, *wrapper, str(environment.ROOT / 'main.py'),
          f'--my_config={self._recipe}', f'--workdir={self.folder / name}'],
-        env=environment, text=True, stdout=subprocess.DEVNULL,
+        env=environment.of_child(), text=True, stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE)
 
 
@@ -158,7 +153,7 @@ def main() -> int:
   parser.add_argument('--method', choices=sorted(METHODS), default='l2p')
   parser.add_argument('--seed', type=int, default=0)
   options = parser.parse_args()
-  os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # and is quiet of it
+  environment.set_up(num_devices=1)
   with tempfile.TemporaryDirectory() as folder:
     session = Torture(pathlib.Path(folder), options.method, options.kills,
                       options.seed)

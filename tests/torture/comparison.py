@@ -14,10 +14,13 @@
 """What two runs left, number by number."""
 
 from collections.abc import Iterator
+import itertools
 import json
 import pathlib
 from typing import Any
 
+import numpy as np
+import orbax.checkpoint as ocp
 from tensorboard.backend.event_processing import event_file_loader
 
 # Not a function of config and data.
@@ -27,20 +30,52 @@ _TIMES = ('seconds', 'images_per_second')
 def difference(expected: pathlib.Path, found: pathlib.Path) -> str:
   """The first thing in which two workdirs differ; empty if there is none.
 
-  Compared are results.json without times and all events (hyperparameters by
-  name only, they hold a time).
+  Compared are results.json without times and what `outcome` compares.
   """
   want, have = (json.loads((folder / 'results.json').read_text())
                 for folder in (expected, found))
   for path, a, b in leaves('results.json', want, have):
     if a != b:
       return f'{path}: {a} -> {b}'
+  return outcome(expected, found)
+
+
+def outcome(expected: pathlib.Path, found: pathlib.Path) -> str:
+  """The first number of two runs that differs in a bit; empty if none does.
+
+  Compared are the counts in results.csv, the state after the last step and all
+  events (hyperparameters by name only, they hold a time).
+  """
+  want, have = ((folder / 'results.csv').read_text().splitlines()
+                for folder in (expected, found))
+  for a, b in itertools.zip_longest(want, have):
+    if a != b:
+      return f'results.csv: {a} -> {b}'
+  want, have = last_state(expected), last_state(found)
+  for path in sorted(want.keys() | have.keys()):
+    if path not in want or path not in have:
+      return f'state: {path} is in one of them only'
+    if not _same(want[path], have[path]):
+      return f'state: {path} differs'
   want, have = events(expected), events(found)
   for entry in sorted(set(want) | set(have)):
     if want.count(entry) != have.count(entry):
       return (f'event {entry[1]} of step {entry[0]}: {want.count(entry)} times '
               f'-> {have.count(entry)} times')
   return ''
+
+
+def last_state(workdir: pathlib.Path) -> dict[str, np.ndarray]:
+  """`{path: array}` of the newest checkpoint's train state."""
+  newest = max((path for path in (workdir / 'checkpoints').iterdir()
+                if path.name.isdigit()), key=lambda path: int(path.name))
+  with ocp.StandardCheckpointer() as reader:
+    return reader.restore(newest.absolute() / 'state')
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+  a, b = np.asarray(a), np.asarray(b)
+  return (a.dtype, a.shape) == (b.dtype, b.shape) and a.tobytes() == b.tobytes()
 
 
 def events(workdir: pathlib.Path) -> list[tuple[int, str, bytes]]:
