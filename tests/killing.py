@@ -13,15 +13,20 @@
 # limitations under the License.
 """Runs that end in the middle, in this process.
 
-killing.kill_at_call(monkeypatch, run_log.RunLog, 'train_step', 9, run)
-assert killing.place(workdir).task == 1
+for point in points:  # each start goes on where the last one was saved
+  killing.end_at(point, run, workdir)
 """
 
 from collections.abc import Callable
+import dataclasses
+import os
+import signal
 from typing import Any
 
 import pytest
 
+from train_lib import interrupt
+from train_lib import run_log
 from train_lib import workdir as workdir_lib
 from train_lib.place import Place
 
@@ -55,18 +60,38 @@ def record_calls(patch: pytest.MonkeyPatch, owner: Any, name: str
   return act_at_call(patch, owner, name, 0, _kill)
 
 
-def kill_at_call(patch: pytest.MonkeyPatch, owner: Any, name: str, number: int,
-                 run: Callable[[], Any]) -> list[tuple]:
-  """Makes a run that ends when a function is called for that time.
+@dataclasses.dataclass(frozen=True)
+class Point:
+  """Where a start of a run ends.
 
-  Returns:
-    The positional arguments of all calls, the deadly one included.
+  Attributes:
+    owner, name, call: it ends when this function is called for that time.
+    steps: that the start makes; the one that it dies in does not count.
+    place: (task, steps, stage) of the newest checkpoint then, None for none.
+    stopped: by a signal, which saves the run; else it dies.
   """
-  with patch.context() as inner:
-    calls = act_at_call(inner, owner, name, number, _kill)
-    with pytest.raises(Killed):
+
+  owner: Any
+  name: str
+  call: int
+  steps: int
+  place: tuple[int, int, str] | None
+  stopped: bool = False
+
+
+def end_at(point: Point, run: Callable[[], Any], workdir: Any) -> None:
+  """Starts a run that ends at a point, and checks how far it came."""
+  action, error, told = (
+      (_terminate, interrupt.Stopped, 'SIGTERM.*goes on') if point.stopped else
+      (_kill, Killed, None))
+  with pytest.MonkeyPatch.context() as patch:
+    steps = record_calls(patch, run_log.RunLog, 'train_step')
+    act_at_call(patch, point.owner, point.name, point.call, action)
+    with pytest.raises(error, match=told):
       run()
-  return calls
+  found = place(workdir)
+  assert (len(steps), found and (found.task, found.steps, found.stage)) == (
+      point.steps, point.place), point
 
 
 def place(workdir: Any) -> Place | None:
@@ -77,3 +102,7 @@ def place(workdir: Any) -> Place | None:
 
 def _kill() -> None:
   raise Killed
+
+
+def _terminate() -> None:
+  os.kill(os.getpid(), signal.SIGTERM)

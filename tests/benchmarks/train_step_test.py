@@ -17,60 +17,82 @@ import json
 import subprocess
 import sys
 
+import jax
 import pytest
 
+from benchmarks import measure
 from benchmarks import train_step
+from tests import environment
 
 FIGURES = [key for key, _, _ in train_step.COLUMNS]
+SIZES = {'image_size': 16, 'batch': 2, 'steps': 1}
 
 
-@pytest.fixture(autouse=True)
-def plain_xla(monkeypatch):
+@pytest.fixture
+def small_children(monkeypatch):
   """One device and quick compilation; speed itself is not looked at."""
-  monkeypatch.setenv('XLA_FLAGS', '--xla_backend_optimization_level=0')
-  monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
+  monkeypatch.setenv('XLA_FLAGS', environment.xla_flags(1))
 
 
-def test_quick_run_writes_every_figure(tmp_path, capsys):
+@pytest.fixture
+def cache_as_before():
+  """Measuring turns the cache of compiled programs off."""
+  before = jax.config.jax_enable_compilation_cache
+  yield
+  jax.config.update('jax_enable_compilation_cache', before)
+
+
+@pytest.mark.usefixtures('small_children')
+def test_a_table_has_all_figures_and_a_row_that_fails_costs_only_itself(
+    tmp_path, capsys):
   path = tmp_path / 'benchmark.json'
-  assert train_step.main(['--quick', '--output', str(path)]) == 0
-  train, query, evaluation = json.loads(path.read_text())['rows']
-  assert [r['phase'] for r in (train, query, evaluation)] == [
-      'train', 'query', 'eval']
-  for row in train, query, evaluation:
-    assert all(row[key] > 0 for key in FIGURES), row
-    assert row['images_per_second'] == pytest.approx(
-        row['batch'] / row['seconds_per_step'])
+  assert train_step.main([
+      '--model', 'testing', '--image_size', '16', '--batch', '2', '--steps',
+      '1', '--recipes', 'cifar100_l2p', '--dtypes', 'float32', '--scopes',
+      'trainable', '--phases', 'sentences', 'train', 'query', '--output',
+      str(path)]) == 1
+  failed, train, query = json.loads(path.read_text())['rows']
+  assert [r['phase'] for r in (failed, train, query)] == [
+      'sentences', 'train', 'query']
+  assert "no phase 'sentences'" in failed['error']
+  for row in train, query:
+    _check(row)
+    assert row['num_devices'] == 1
   assert set(train['ratios'].values()) == {1.0}
   assert query['ratios']['flops_per_image'] == pytest.approx(
       query['flops_per_image'] / train['flops_per_image'])
   # 17 tokens against 57 with prompts, and no backward pass.
   assert query['ratios']['flops_per_image'] < 0.2
-  assert 'cifar100_l2p' in capsys.readouterr().out
+  told = capsys.readouterr().out
+  assert 'failed: ' in told and told.count('cifar100_l2p') == 3
 
 
-def test_a_row_that_fails_costs_only_itself(tmp_path, capsys):
-  path = tmp_path / 'benchmark.json'
-  assert train_step.main([
-      '--model', 'testing', '--image_size', '16', '--steps', '1', '--recipes',
-      'no_such_recipe', 'cifar100_dualprompt', '--dtypes', 'bfloat16',
-      '--phases', 'query', '--output', str(path)]) == 1
-  failed, measured = json.loads(path.read_text())['rows']
-  assert 'no_such_recipe' in failed['error']
-  assert set(measured['ratios'].values()) == {1.0}
-  assert 'failed: ' in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(('recipe', 'phase'), [
-    ('cifar100_clip_pgp', 'sentences'), ('cifar100_it_prompt', 'train')])
-def test_recipes_of_two_towers_are_measured(tmp_path, recipe, phase):
-  path = tmp_path / 'benchmark.json'
-  assert train_step.main([
-      '--model', 'CLIP-testing', '--image_size', '16', '--steps', '1',
-      '--batch', '2', '--recipes', recipe, '--dtypes', 'float32', '--scopes',
-      'trainable', '--phases', phase, '--output', str(path)]) == 0
-  (row,) = json.loads(path.read_text())['rows']
+def _check(row):
   assert all(row[key] > 0 for key in FIGURES), row
+  assert row['images_per_second'] == pytest.approx(
+      row['batch'] * row['num_devices'] / row['seconds_per_step'])
+
+
+@pytest.mark.usefixtures('cache_as_before')
+@pytest.mark.parametrize('model, recipe, phase, dtype', [
+    ('testing', 'cifar100_dualprompt', 'eval', 'bfloat16'),
+    ('CLIP-testing', 'cifar100_clip_pgp', 'sentences', 'float32'),
+    ('CLIP-testing', 'cifar100_it_prompt', 'train', 'float32')])
+def test_any_phase_and_recipe_is_measured(model, recipe, phase, dtype):
+  case = dict(model=model, recipe=recipe, phase=phase, dtype=dtype,
+              scope='trainable', **SIZES)
+  row = measure.measure(case)
+  _check(row)
+  assert case.items() <= row.items()
+  assert recipe in train_step.line(row | {'ratios': {}})
+
+
+def test_a_quick_table_has_a_row_of_each_phase_of_one_recipe():
+  found = list(train_step.cases(train_step.parse(['--quick'])))
+  assert found == [
+      dict(recipe='cifar100_l2p', phase=phase, scope='trainable',
+           dtype='float32', model='testing', **SIZES)
+      for phase in ('train', 'query', 'eval')]
 
 
 def test_cases_cover_scopes_for_training_only():

@@ -33,24 +33,33 @@ def images():
   return fakes.batch(3)['image']
 
 
-def _run(config, images, **options):
-  """(model, parameters, output) of the prompted pass at test time."""
-  model, _ = fakes.tiny_model(config)
+@functools.lru_cache
+def _run(vote=None, shade=0.0, **changes):
+  """(model, parameters, output) of the prompted pass at test time.
+
+  With another shade for each image, they choose different prompts.
+  """
+  model, _ = fakes.tiny_model(fakes.config(**changes))
   params = fakes.random_params(model)
 
   @jax.jit
   def run(variables, images):
     query = model.apply(variables, images, method='query')
     return model.apply(variables, images, query, jnp.int32(-1), train=False,
-                       **options)
+                       vote=vote)
 
+  shades = shade * np.random.default_rng(5).normal(size=(3, 1, 1, 3))
+  images = fakes.batch(3)['image'] + shades.astype(np.float32)
   return model, params, run(state_lib.variables(params), images)
 
 
 @functools.lru_cache
-def _all_tokens(readout, position='before_cls'):
-  """Output rows of the same forward pass, computed by hand from the parts."""
-  config = fakes.config(vit_classifier=readout, prompt_position=position)
+def _all_tokens(position='before_cls'):
+  """Output rows of the same forward pass, computed by hand from the parts.
+
+  They are alike for all read-outs, and so are the parameters.
+  """
+  config = fakes.config(prompt_position=position)
   model, _ = fakes.tiny_model(config)
   params = fakes.random_params(model)
   images = fakes.batch(3)['image']
@@ -73,9 +82,9 @@ def _all_tokens(readout, position='before_cls'):
     ('prompt', slice(0, NUM_TOKENS)),
     ('token+prompt', slice(0, NUM_TOKENS + 1)),
 ])
-def test_readouts_by_hand(readout, rows, images):
-  _, params, out = _run(fakes.config(vit_classifier=readout), images)
-  tokens = _all_tokens(readout)
+def test_readouts_by_hand(readout, rows):
+  _, params, out = _run(vit_classifier=readout)
+  tokens = _all_tokens()
   assert tokens.shape == (3, NUM_TOKENS + 1 + fakes.NUM_PATCHES, 16)
   expected = tokens[:, rows].mean(axis=1)
   np.testing.assert_allclose(out.pre_logits, expected, rtol=1e-4, atol=1e-5)
@@ -89,10 +98,9 @@ def test_readouts_by_hand(readout, rows, images):
     ('prompt', slice(1, 1 + NUM_TOKENS)),
     ('token+prompt', slice(0, 1 + NUM_TOKENS)),
 ])
-def test_readouts_behind_the_class_token_by_hand(readout, rows, images):
-  _, _, out = _run(fakes.config(vit_classifier=readout,
-                                prompt_position='after_cls'), images)
-  tokens = _all_tokens(readout, 'after_cls')
+def test_readouts_behind_the_class_token_by_hand(readout, rows):
+  _, _, out = _run(vit_classifier=readout, prompt_position='after_cls')
+  tokens = _all_tokens('after_cls')
   assert tokens.shape == (3, NUM_TOKENS + 1 + fakes.NUM_PATCHES, 16)
   np.testing.assert_allclose(out.pre_logits, tokens[:, rows].mean(axis=1),
                              rtol=1e-4, atol=1e-5)
@@ -144,11 +152,10 @@ def test_positions_are_for_tokens_of_the_first_layer(changes):
 
 def test_dropped_g_tokens_shift_the_class_token_read_out(images):
   """As in the original: G in layer 0 is dropped, yet the read-out counts it."""
-  config = fakes.config(**{
+  model, params, out = _run(**{
       **fakes.DUALPROMPT, 'use_prefix_tune_for_g_prompt': False,
       'use_prefix_tune_for_e_prompt': False, 'g_prompt_layer_idx': (0,),
       'e_prompt_layer_idx': (1,)})
-  model, params, out = _run(config, images)
   assert model.prompt.dropped_tokens == 2
   pool = params['prompt/prompt_pool/prompt']
   carry = np.take(pool, np.asarray(out.selection.indices)[:, 0], axis=1)
@@ -162,17 +169,18 @@ def test_dropped_g_tokens_shift_the_class_token_read_out(images):
 
 
 def test_the_query_is_the_class_token_of_the_plain_vit(images):
-  config = fakes.config()
-  model, params, _ = _run(config, images)
-  variables = state_lib.variables(params)
-  query = jax.jit(lambda v: model.apply(v, images, method='query'))(variables)
-  plain = jax.jit(lambda v: model.apply(
-      v, images, method=lambda m, x: m.backbone(x)).tokens)(variables)
+  model, _ = fakes.tiny_model(fakes.config())
+
+  @jax.jit
+  def run(variables):
+    apply = lambda method: model.apply(variables, images, method=method)
+    return (apply('query'), apply(lambda m, x: m.backbone(x)).tokens,
+            apply('class_token'))
+
+  query, plain, probe = run(state_lib.variables(fakes.random_params(model)))
   np.testing.assert_allclose(query.cls, plain[:, 0], rtol=1e-5, atol=1e-5)
   assert query.tokens is None and query.patches is None
-  probe = jax.jit(lambda v: model.apply(v, images, method='class_token'))
-  np.testing.assert_allclose(probe(variables), plain[:, 0], rtol=1e-5,
-                             atol=1e-5)
+  np.testing.assert_allclose(probe, plain[:, 0], rtol=1e-5, atol=1e-5)
 
 
 def test_the_query_carries_no_gradient(images):
@@ -202,20 +210,18 @@ def test_queries_from_patches_do_carry_one(images):
   assert not np.any(grads['backbone/cls'])
 
 
-def test_a_vote_can_be_overruled(images):
-  config = fakes.config()
-  model, params, voted = _run(config, images)
-  _, _, alone = _run(config, images, vote=False)
+def test_a_vote_can_be_overruled():
+  (_, _, voted), (_, _, alone) = _run(shade=3.0), _run(vote=False, shade=3.0)
   np.testing.assert_array_equal(
       voted.selection.indices, voted.selection.indices[:1].repeat(3, 0))
   np.testing.assert_array_equal(
       alone.selection.indices,
       np.argsort(-np.asarray(alone.selection.similarity), axis=1)[:, :TOP_K])
-  del model, params
+  assert np.any(alone.selection.indices != voted.selection.indices)
 
 
 def test_bfloat16_leaves_logits_and_parameters_float32(images):
-  _, _, exact = _run(fakes.config(), images)
+  _, _, exact = _run()
   model, _ = fakes.tiny_model(fakes.config(dtype='bfloat16'))
   shapes = state_lib.flatten(jax.eval_shape(
       lambda x: model.init(
@@ -223,7 +229,7 @@ def test_bfloat16_leaves_logits_and_parameters_float32(images):
           model.init_with_output(jax.random.key(0), x, method='query')[0],
           jnp.int32(0), train=False), images)['params'])
   assert {leaf.dtype for leaf in shapes.values()} == {jnp.dtype('float32')}
-  _, _, out = _run(fakes.config(dtype='bfloat16'), images)
+  _, _, out = _run(dtype='bfloat16')
   assert out.logits.dtype == jnp.float32
   error = np.abs(out.pre_logits - exact.pre_logits).max()
   assert 0 < error < 0.1 * np.abs(exact.pre_logits).max()

@@ -50,26 +50,30 @@ def _flat_shapes(model):
 
 def _image(model, params, images, prompt=None):
   """Embeddings of images, `prompt` [P, D] in front of the first block."""
+  with jax.default_matmul_precision('highest'):
+    return np.asarray(_run_image(model, params, images, prompt))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _run_image(model, params, images, prompt):
   def prompt_at(layer, tokens, carry):
     if layer or prompt is None:
       return vit.LayerPrompt(), carry
     return vit.LayerPrompt(
         jnp.broadcast_to(prompt, (len(images), *prompt.shape))), carry
 
-  def run(params, images):
-    return model.apply(params, images, method=lambda m, x: m.project(m(
-        x, prompt_at=prompt_at, read=vit.read_class_token).tokens)[:, 0])
-
-  with jax.default_matmul_precision('highest'):
-    return np.asarray(jax.jit(run)(params, images))
+  return model.apply(params, images, method=lambda m, x: m.project(m(
+      x, prompt_at=prompt_at, read=vit.read_class_token).tokens)[:, 0])
 
 
 def _text(model, params, ids, context=None):
-  def run(params, ids):
-    return model.apply(params, ids, context, method='encode_text')
-
   with jax.default_matmul_precision('highest'):
-    return np.asarray(jax.jit(run)(params, ids))
+    return np.asarray(_run_text(model, params, ids, context))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _run_text(model, params, ids, context):
+  return model.apply(params, ids, context, method='encode_text')
 
 
 @pytest.fixture(scope='module')
@@ -252,7 +256,7 @@ def test_bfloat16_is_near_and_keeps_parameters_float32(tiny):
   half = model.clone(dtype=jnp.bfloat16)
   assert {leaf.dtype for leaf in _flat_shapes(half).values()} == {
       jnp.dtype('float32')}
-  ids, images = np.array([[542, 5, 9, 543]]), fakes.batch(2)['image']
+  ids, images = np.array([[542, 5, 9, 7, 543]]), fakes.batch(2)['image']
   for exact, near in ((_text(model, params, ids), _text(half, params, ids)),
                       (_image(model, params, images),
                        _image(half, params, images))):

@@ -98,6 +98,12 @@ def tiny():
   return model, params, fakes.batch(2)['image']
 
 
+@pytest.fixture(scope='module')
+def plain(tiny):
+  """What comes out of it without prompts."""
+  return _encode(tiny)
+
+
 def _encode(tiny, *, carry=None, **options):
   model, params, images = tiny
   return jax.jit(lambda *args: model.apply(*args, carry=carry, **options))(
@@ -114,19 +120,20 @@ def _tokens_at(layers, count=2):
   return prompt_at
 
 
-def test_class_token_and_positions_enter_the_first_block(tiny):
+def test_class_token_and_positions_enter_the_first_block(tiny, plain):
   model, params, images = tiny
   flat = state_lib.flatten(params['params'])
   table = flat['Transformer/posembed_input/pos_embedding'][0]
-  entered = _encode(tiny).block_inputs[0]
+  entered = plain.block_inputs[0]
   np.testing.assert_allclose(entered[1, 0], flat['cls'][0, 0] + table[0],
                              rtol=1e-6)
-  patches = model.apply(params, images, method='embed')
+  patches = jax.jit(functools.partial(model.apply, method='embed'))(
+      params, images)
   np.testing.assert_allclose(entered[:, 1:], patches + table[1:], rtol=1e-6)
 
 
-def test_prompt_tokens_stand_in_front_without_position(tiny):
-  plain, features = _encode(tiny), _encode(tiny, prompt_at=_tokens_at({0, 2}))
+def test_prompt_tokens_stand_in_front_without_position(tiny, plain):
+  features = _encode(tiny, prompt_at=_tokens_at({0, 2}))
   assert features.layout.num_prompts == 4
   assert features.tokens.shape == (2, 2 + 2 + 1 + fakes.NUM_PATCHES, 16)
   first, second, third = features.block_inputs
@@ -150,10 +157,10 @@ def positioned(tiny):
   return model, state_lib.variables(flat), images
 
 
-def test_prompts_with_positions_stand_behind_the_class_token(tiny, positioned):
+def test_prompts_with_positions_stand_behind_the_class_token(plain, positioned):
   rows = state_lib.flatten(positioned[1]['params'])[
       'Transformer/posembed_input/pos_embedding_prompts']
-  plain = _encode(tiny).block_inputs[0]
+  plain = plain.block_inputs[0]
   features = _encode(positioned, prompt_at=_tokens_at({0}, count=3))
   first = features.block_inputs[0]
   np.testing.assert_array_equal(first[:, :1], plain[:, :1])
@@ -163,8 +170,8 @@ def test_prompts_with_positions_stand_behind_the_class_token(tiny, positioned):
   assert features.tokens.shape == (2, 1 + 3 + fakes.NUM_PATCHES, 16)
 
 
-def test_without_prompts_positions_for_them_change_nothing(tiny, positioned):
-  plain, other = _encode(tiny), _encode(positioned)
+def test_without_prompts_positions_for_them_change_nothing(plain, positioned):
+  other = _encode(positioned)
   np.testing.assert_array_equal(plain.tokens, other.tokens)
   part = _encode(positioned, read=vit.read_class_token)
   np.testing.assert_allclose(part.tokens, plain.tokens[:, :1], atol=1e-5)
@@ -204,15 +211,19 @@ def test_prompts_see_live_tokens_and_hand_a_carry_on(tiny):
         entered[:, 0], entered[:, 1:].mean(1), rtol=1e-5, atol=1e-5)
 
 
+@pytest.fixture(scope='module')
+def whole(tiny):
+  """What comes out of it with four prompt tokens, all rows."""
+  return _encode(tiny, prompt_at=_tokens_at({0, 1}))
+
+
 @pytest.mark.parametrize('read, rows', [
     (vit.read_class_token, slice(4, 5)),
     (lambda layout: layout.prompts, slice(0, 4)),
     (lambda layout: layout.prompts_and_class, slice(0, 5)),
 ])
-def test_rows_that_are_read_equal_a_slice_of_the_whole(tiny, read, rows):
-  prompt_at = _tokens_at({0, 1})
-  whole = _encode(tiny, prompt_at=prompt_at)
-  part = _encode(tiny, prompt_at=prompt_at, read=read)
+def test_rows_that_are_read_equal_a_slice_of_the_whole(tiny, whole, read, rows):
+  part = _encode(tiny, prompt_at=_tokens_at({0, 1}), read=read)
   np.testing.assert_allclose(part.tokens, whole.tokens[:, rows],
                              rtol=1e-5, atol=1e-5)
 
@@ -222,7 +233,7 @@ def test_deit_has_the_exact_gelu_and_the_original_family_not():
           if variant.exact_gelu} == {'DeiT-Ti_16', 'DeiT-S_16', 'DeiT-B_16'}
 
 
-def test_bfloat16_computes_so_and_keeps_parameters_float32(tiny):
+def test_bfloat16_computes_so_and_keeps_parameters_float32(tiny, plain):
   _, params, images = tiny
   model = vit.create(fakes.VARIANT, image_size=fakes.IMAGE_SIZE,
                      dtype=jnp.bfloat16)
@@ -231,19 +242,21 @@ def test_bfloat16_computes_so_and_keeps_parameters_float32(tiny):
   assert {leaf.dtype for leaf in fresh.values()} == {jnp.dtype('float32')}
   features = jax.jit(model.apply)(params, images)
   assert features.tokens.dtype == jnp.bfloat16
-  exact = _encode(tiny).tokens
+  exact = plain.tokens
   error = np.abs(features.tokens.astype(np.float32) - exact)
   assert 0 < error.max() < 0.05 * np.abs(exact).max()
 
 
-def test_dropout_acts_in_training_only(tiny):
+def test_dropout_acts_in_training_only(tiny, plain):
   _, params, images = tiny
   model = vit.create(fakes.VARIANT, image_size=fakes.IMAGE_SIZE).clone(
       dropout_rate=0.5)
-  rngs = {'dropout': jax.random.key(1)}
+
   @functools.partial(jax.jit, static_argnames='train')
   def run(train):
-    return model.apply(params, images, train=train, rngs=rngs).tokens
+    return model.apply(params, images, train=train,
+                       rngs={'dropout': jax.random.key(1)}).tokens
 
-  np.testing.assert_allclose(run(False), _encode(tiny).tokens, atol=1e-5)
-  assert np.abs(run(True) - run(False)).max() > 0.1
+  still = run(False)
+  np.testing.assert_allclose(still, plain.tokens, atol=1e-5)
+  assert np.abs(run(True) - still).max() > 0.1

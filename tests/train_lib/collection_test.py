@@ -34,6 +34,12 @@ def inputs(tmp_path_factory):
   return tmp_path_factory.mktemp('inputs')
 
 
+def _apply(model, params, images, method):
+  """What a method of the model says; compiled as one program."""
+  return jax.jit(lambda params, images: model.apply(
+      params, images, method=method))(params, images)
+
+
 @pytest.mark.parametrize('backbone', ['testing', 'CLIP-testing'])
 def test_sequences_are_class_token_and_patches_with_positions(inputs, backbone):
   """In front of the norm that CLIP has before its first block."""
@@ -43,9 +49,9 @@ def test_sequences_are_class_token_and_patches_with_positions(inputs, backbone):
   got = setting.probe.at(task).inputs(setting.state, setting.spaces, **QUERY)
   whole = state_lib.overlay(setting.frozen, setting.state.params)
   images = setting.images(task)
-  patches = setting.program.model.apply(
-      state_lib.variables(whole), images,
-      method=lambda m, x: m.backbone.embed(x))
+  patches = _apply(
+      setting.program.model, state_lib.variables(whole), images,
+      lambda m, x: m.backbone.embed(x))
   cls = np.broadcast_to(whole['backbone/cls'], (len(images), 1, WIDTH))
   want = np.concatenate([cls, patches], axis=1) + (
       whole['backbone/Transformer/posembed_input/pos_embedding'])
@@ -61,11 +67,11 @@ def test_token_inputs_are_patches_and_key_inputs_queries(inputs, count):
   params = state_lib.variables(
       state_lib.overlay(setting.frozen, setting.state.params))
   images = setting.images(task)
-  patches = model.apply(params, images, method=lambda m, x: m.backbone.embed(x))
+  patches = _apply(model, params, images, lambda m, x: m.backbone.embed(x))
   np.testing.assert_allclose(
       got['tokens'], patches.reshape(WIDTH, -1), atol=1e-5)
   np.testing.assert_allclose(
-      got['keys'], model.apply(params, images, method='class_token'), atol=1e-5)
+      got['keys'], _apply(model, params, images, 'class_token'), atol=1e-5)
   moments = setting.probe.at(task).input_moments(
       setting.state, setting.spaces, **QUERY)
   rows = got['tokens'].reshape(-1, WIDTH).astype(np.float64)
@@ -80,8 +86,8 @@ def test_prefix_inputs_are_attention_queries_image_by_image(inputs):
   got = setting.probe.at(task).inputs(setting.state, setting.spaces, **QUERY)
   whole = state_lib.overlay(setting.frozen, setting.state.params)
   model, images = setting.program.model, setting.images(task)
-  tokens = model.apply(state_lib.variables(whole), images,
-                       method=lambda m, x: m.backbone(x)).block_inputs[0]
+  tokens = _apply(model, state_lib.variables(whole), images,
+                  lambda m, x: m.backbone(x).block_inputs[0])
   block = 'backbone/Transformer/encoderblock_0'
   leaf = lambda name: np.asarray(whole[f'{block}/{name}'], np.float64)
   x = np.asarray(tokens, np.float64)

@@ -17,6 +17,7 @@ import copy
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -34,18 +35,25 @@ def prepared(tmp_path_factory):
   return train.prepare(fakes.config(tmp_path_factory.mktemp('comparisons')))
 
 
-def _bare_features(program, batches):
-  """Class tokens of the plain ViT, unit length, padding left out."""
+def _bare_features(program):
+  """-> `features(batches)`: class tokens of the plain ViT and labels.
+
+  Of unit length, padding left out.
+  """
   frozen, _ = program.start()
-  xs, ys = [], []
-  for batch in batches:
-    x = program.model.apply(state_lib.variables(frozen), batch['image'],
-                            method='class_token')
-    real = batch['mask'] > 0
-    xs.append(np.asarray(x)[real])
-    ys.append(batch['label'][real])
-  x = np.concatenate(xs)
-  return x / np.linalg.norm(x, axis=1, keepdims=True), np.concatenate(ys)
+  run = jax.jit(lambda images: program.model.apply(
+      state_lib.variables(frozen), images, method='class_token'))
+
+  def features(batches):
+    xs, ys = [], []
+    for batch in batches:
+      real = batch['mask'] > 0
+      xs.append(np.asarray(run(batch['image']))[real])
+      ys.append(batch['label'][real])
+    x = np.concatenate(xs)
+    return x / np.linalg.norm(x, axis=1, keepdims=True), np.concatenate(ys)
+
+  return features
 
 
 def test_class_means_by_hand(prepared):
@@ -53,15 +61,15 @@ def test_class_means_by_hand(prepared):
   results = comparisons.class_mean(program, stream)
   assert results.headline == 'per_sample'
   np.testing.assert_array_equal(results.totals, [14, 14, 14])
-  means = []
+  means, features = [], _bare_features(program)
   for task in stream.tasks:
-    x, y = _bare_features(program, stream.clean_batches(task))
+    x, y = features(stream.clean_batches(task))
     assert len(x) == 40
     means += [x[y == c].mean(0) for c in np.flatnonzero(task.class_mask)]
   means = np.stack([m / np.linalg.norm(m) for m in means])
   for t in range(3):
     for i in range(t + 1):
-      x, y = _bare_features(program, stream.eval_batches(stream.eval_sets[i]))
+      x, y = features(stream.eval_batches(stream.eval_sets[i]))
       seen = x @ means[:2 * t + 2].T
       right = np.sum(np.argmax(seen, axis=1) == y)
       assert results.correct['per_sample'][t, i] == right

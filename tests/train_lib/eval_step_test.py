@@ -73,6 +73,10 @@ class Evaluation:
         state_lib.overlay(self.frozen, self.state.params))
     self._query = jax.jit(
         lambda x: self.model.apply(self.params, x, method='query'))
+    self._logits = jax.jit(
+        lambda images, mask, vote: self.model.apply(
+            self.params, images, self._query(images), jnp.int32(-1),
+            train=False, vote=vote, mask=mask), static_argnames='vote')
     self._step = parallel.pmap(
         eval_step.make_eval_step(self.config, self.model),
         in_axes=(None, None, 0, 0, None, None, None), devices=ONE)
@@ -87,10 +91,7 @@ class Evaluation:
 
   def logits(self, batch, *, vote):
     """The same from the model itself, image for image."""
-    images, mask = batch['image'], batch['mask']
-    return jax.jit(lambda x: self.model.apply(
-        self.params, x, self._query(x), jnp.int32(-1), train=False, vote=vote,
-        mask=mask))(images)
+    return self._logits(batch['image'], batch['mask'], vote=vote)
 
 
 @pytest.fixture(scope='module')

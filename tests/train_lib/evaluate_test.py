@@ -13,6 +13,8 @@
 # limitations under the License.
 """The evaluator: every image once, query features once, who competes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,8 +43,8 @@ class Setting:
     return self.evaluator(*self._replicated, self.stream.tasks[task],
                           compare=compare)
 
-  def per_sample_logits(self, eval_set):
-    """Straight from the model, one image at a time in effect, and labels."""
+  @functools.cached_property
+  def _run(self):
     model = self.program.model
 
     @jax.jit
@@ -51,10 +53,14 @@ class Setting:
       return model.apply(self.params, images, query, jnp.int32(-1),
                          train=False, vote=False).logits
 
+    return run
+
+  def per_sample_logits(self, eval_set):
+    """Straight from the model, one image at a time in effect, and labels."""
     logits, labels = [], []
     for batch in self.stream.eval_batches(self.stream.eval_sets[eval_set]):
       real = batch['mask'] > 0
-      logits.append(np.asarray(run(batch['image']))[real])
+      logits.append(np.asarray(self._run(batch['image']))[real])
       labels.append(batch['label'][real])
     return np.concatenate(logits), np.concatenate(labels)
 

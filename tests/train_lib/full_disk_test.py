@@ -18,14 +18,16 @@ import subprocess
 import pytest
 
 from tests import fakes
+from tests import killing
+from tests import programs
 from tests.torture import comparison
 from train_lib import checkpoint
 from train_lib import report
 from train_lib import run_log
-from train_lib import train
 from train_lib import workdir as workdir_lib
 
-CONFIG = {'num_epochs': 1, 'eval_per_epochs': 0, 'checkpoint_every_steps': 3}
+CONFIG = {'num_epochs': 1, 'eval_per_epochs': 0, 'checkpoint_every_steps': 3,
+          'method': 'none', 'vit_classifier': 'token'}
 
 
 @pytest.fixture(name='disk', scope='module')
@@ -50,45 +52,31 @@ def _fill(disk):
 
 @pytest.fixture(name='unbroken', scope='module')
 def _unbroken(tmp_path_factory):
-  """(config, workdir) on a disk with room."""
+  """(what starts a run, workdir) on a disk with room."""
   folder = tmp_path_factory.mktemp('unbroken')
-  config = fakes.config(folder, **CONFIG)
-  _run(config, folder / 'run')
-  return config, folder / 'run'
-
-
-def _run(config, workdir):
-  workdir.mkdir(exist_ok=True)
-  program, stream = train.prepare(config)
-  return train.train_and_evaluate(program, stream, str(workdir))
+  start = programs.Starts(fakes.config(folder, **CONFIG))
+  start(folder / 'run')
+  return start, folder / 'run'
 
 
 @pytest.mark.filterwarnings('ignore:Exception ignored in')  # Orbax's threads
 def test_a_full_disk_costs_nothing_but_time(unbroken, disk, monkeypatch):
-  config, expected = unbroken
+  start, expected = unbroken
   workdir = disk / 'run'
   for owner, name, call, what, step in (
       # Saved are steps 3, 5 (the end of task 0), 6, ...
       (checkpoint.Checkpointer, 'save', 2, 'checkpoint', 3),
       (run_log.RunLog, 'task_end', 1, 'events|no checkpoint', 3),
       (report, 'save', 2, 'results.csv|no checkpoint', 9)):
-    function, calls = getattr(owner, name), []
-
-    def filling(*args, calls=calls, call=call, function=function, **options):
-      calls.append(args)
-      if len(calls) == call:
-        _fill(disk)
-      return function(*args, **options)
-
     with monkeypatch.context() as patch:
-      patch.setattr(owner, name, filling)
+      killing.act_at_call(patch, owner, name, call, lambda: _fill(disk))
       with pytest.raises(OSError, match=f'{what}.* could ') as raised:
-        _run(config, workdir)
+        start(workdir)
     assert '\n' not in str(raised.value) and str(workdir) in str(raised.value)
     with workdir_lib.open_checkpoints(str(workdir)) as checkpoints:
       assert 5 * checkpoints.latest.task + checkpoints.latest.steps >= step
     (disk / 'filler').unlink()
-  _run(config, workdir)
+  start(workdir)
   assert comparison.difference(expected, workdir) == ''
 
 

@@ -12,6 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 import dataclasses
+import signal
+import subprocess
+import sys
+import textwrap
 import types
 
 import numpy as np
@@ -21,6 +25,9 @@ from input_pipeline import examples
 from input_pipeline import order
 from models.prompts import base
 from tests import fakes
+from tests import killing
+from tests import programs
+from tests.torture import comparison
 from train_lib import keeper
 from train_lib import train
 from train_lib import workdir
@@ -58,7 +65,8 @@ def test_a_large_batch_is_cut():
 
 def test_a_loss_that_is_not_finite_names_its_batch(
     tmp_path, monkeypatch):
-  config = fakes.config(tmp_path, num_epochs=1, eval_per_epochs=0)
+  config = fakes.config(tmp_path, num_epochs=1, eval_per_epochs=0,
+                        method='none', vit_classifier='token')
   task, bad_row = 1, 57  # 40 training images a task, stored in this order
   augment = examples.Examples.augment
 
@@ -79,3 +87,37 @@ def test_a_loss_that_is_not_finite_names_its_batch(
   with workdir.open_checkpoints(str(tmp_path)) as checkpoints:
     kept = checkpoints.latest
   assert (kept.task, kept.steps, kept.stage) == (0, 5, DONE)
+
+
+@pytest.mark.parametrize('rate, what, saved', [
+    (1e15, 'loss is not finite at step 3', 2),  # the penalty is its square
+    (1e41, 'parameter head/.* is not finite at step 1', 0)])
+def test_a_state_that_is_not_finite_is_never_saved(tmp_path, rate, what, saved):
+  start = programs.Starts(fakes.config(
+      tmp_path, method='none', vit_classifier='token', optim='sgd',
+      learning_rate=rate, weight_decay=1.0, grad_clip_max_norm=0.0,
+      checkpoint_every_steps=1))
+  with pytest.raises(FloatingPointError, match=f'{what}, task 0.*debug_nans'):
+    start(tmp_path / 'run')
+  place = killing.place(tmp_path / 'run')
+  assert (place.steps if place else 0) == saved
+  if saved:  # all that is there are numbers
+    state = comparison.last_state(tmp_path / 'run')
+    assert all(np.isfinite(x).all() for path, x in state.items()
+               if path.startswith('params/'))
+
+
+def test_a_second_ctrl_c_stops_at_once():
+  script = textwrap.dedent("""
+      import os, signal
+      from train_lib import interrupt
+      with interrupt.Interrupt() as noted:
+        os.kill(os.getpid(), signal.SIGINT)
+        print('on', noted.requested, flush=True)
+        os.kill(os.getpid(), signal.SIGINT)
+        print('never')
+      """)
+  done = subprocess.run([sys.executable, '-c', script], check=False, text=True,
+                        capture_output=True)
+  assert (done.returncode, done.stdout) == (-signal.SIGINT, 'on SIGINT\n')
+  assert 'SIGINT: saving' in done.stderr

@@ -27,14 +27,16 @@ from models.prompts import base
 from models.prompts import class_statistics
 from tests import fakes
 from tests import killing
+from tests import programs
 from tests.torture import comparison
-from train_lib import checkpoint
 from train_lib import losses
 from train_lib import parallel
 from train_lib import program as program_lib
 from train_lib import run_log
 from train_lib import steps as steps_lib
 from train_lib import train
+from train_lib.place import DONE
+from train_lib.place import TRAINING
 
 ROWS, WIDTH = 16, 16
 WARM, ALIGN = 3, 4  # steps of the phases around 5 steps on images
@@ -114,15 +116,16 @@ def with_phases(method, begun):
 @pytest.fixture(name='config', scope='module')
 def _config(tmp_path_factory):
   return fakes.config(tmp_path_factory.mktemp('inputs'), num_epochs=1,
-                      eval_per_epochs=0, checkpoint_every_steps=2)
+                      eval_last_only=True, checkpoint_every_steps=2)
 
 
 @pytest.fixture(name='unbroken', scope='module')
 def _unbroken(config, tmp_path_factory):
-  """(workdir, hooks that were called)."""
+  """(workdir, hooks that were called, list of all that are, start)."""
   workdir, begun = tmp_path_factory.mktemp('unbroken'), []
-  _run(config, workdir, begun)
-  return workdir, begun
+  start = programs.Starts(config, lambda config: _prepare(config, begun))
+  start(workdir)
+  return workdir, tuple(begun), begun, start
 
 
 def _prepare(config, begun):
@@ -131,65 +134,68 @@ def _prepare(config, begun):
       program, method=with_phases(program.method, begun)), stream
 
 
-def _run(config, workdir, begun):
-  return train.train_and_evaluate(*_prepare(config, begun), str(workdir))
-
-
-def _state(config, workdir):
-  program, _ = _prepare(config, [])
-  saved = checkpoint.Checkpointer(workdir / 'checkpoints')
-  try:
-    return saved.restore_latest(program.start()[1])[1]
-  finally:
-    saved.close()
+@pytest.fixture(name='state', scope='module')
+def _state(unbroken):
+  """`{path: array}` after the last step."""
+  return comparison.last_state(unbroken[0])
 
 
 def test_each_phase_begins_once_in_order_even_without_steps(unbroken):
-  assert unbroken[1] == [(task, name) for task in range(3)
-                         for name in ('warm', 'align')]
+  assert unbroken[1] == tuple((task, name) for task in range(3)
+                              for name in ('warm', 'align'))
 
 
-def test_all_steps_of_all_phases_are_made(config, unbroken):
+def test_all_steps_of_all_phases_are_made(config, unbroken, state):
   program, stream = _prepare(config, [])
   assert program_lib.num_steps(program, stream) == [
       WARM + 5, WARM + 5 + ALIGN, WARM + 5 + ALIGN]
-  assert int(_state(config, unbroken[0]).step) == 3 * (WARM + 5) + 2 * ALIGN
+  assert int(state['step']) == 3 * (WARM + 5) + 2 * ALIGN
 
 
-def test_the_speed_counts_images_alone(config, unbroken):
+def test_the_speed_counts_images_alone(unbroken):
   times = json.loads((unbroken[0] / 'results.json').read_text())['tasks']
   for task in times:
     np.testing.assert_allclose(
         task['images_per_second'] * task['seconds'], 5 * 8, rtol=1e-3)
 
 
-def test_the_last_phase_has_an_optimizer_of_its_own(config, unbroken):
-  counts = [x for x in jax.tree.leaves(_state(config, unbroken[0]).opt_state)
-            if x.dtype == np.int32]
-  assert [int(x) for x in counts] == [ALIGN]
+def test_the_last_phase_has_an_optimizer_of_its_own(state):
+  counts = [int(x) for path, x in state.items()
+            if path.startswith('opt_state/') and x.dtype == np.int32]
+  assert counts == [ALIGN]
 
 
-def test_statistics_are_of_all_classes(config, unbroken):
-  stats = _state(config, unbroken[0]).memory['features']
-  np.testing.assert_array_equal(stats['count'], 20)
-  assert np.all(stats['variance'].mean(-1) > 0)
+def test_statistics_are_of_all_classes(state):
+  np.testing.assert_array_equal(state['memory/features/count'], 20)
+  assert np.all(state['memory/features/variance'].mean(-1) > 0)
 
 
-# Saved after every second step of the run: in and between phases and tasks.
-@pytest.mark.parametrize(('call', 'place'), [
-    (3, (0, 2)), (5, (0, 4)), (10, (0, 8)), (18, (1, 8)), (20, (1, 10))])
-def test_a_run_killed_in_any_phase_goes_on_exactly(
-    config, unbroken, tmp_path, monkeypatch, call, place):
-  killing.kill_at_call(monkeypatch, run_log.RunLog, 'train_step', call,
-                       lambda: _run(config, tmp_path, []))
-  found = killing.place(tmp_path)
-  assert (found.task, found.steps) == place
-  _run(config, tmp_path, [])
-  assert comparison.difference(unbroken[0], tmp_path) == ''
+# Tasks of 8, 12 and 12 steps, saved after every second of the run: the points
+# are in phases, between phases and between tasks.  Beside each are the hooks
+# that the start calls.
+def test_a_run_ended_in_any_phase_goes_on_exactly(unbroken, tmp_path):
+  expected, _, begun, start = unbroken
+  for call, steps, place, hooks in (
+      (3, 2, (0, 2, TRAINING), [(0, 'warm')]),
+      (3, 2, (0, 4, TRAINING), []),
+      (6, 5, (0, 8, DONE), [(0, 'align'), (1, 'warm')]),
+      (10, 9, (1, 8, TRAINING), [(1, 'warm'), (1, 'align')]),
+      (4, 3, (1, 10, TRAINING), [(1, 'align')])):
+    begun.clear()
+    killing.end_at(
+        killing.Point(run_log.RunLog, 'train_step', call, steps, place),
+        lambda: start(tmp_path), tmp_path)
+    assert begun == hooks
+  begun.clear()
+  start(tmp_path)
+  assert begun == [(2, 'warm'), (2, 'align')]
+  assert comparison.difference(expected, tmp_path) == ''
 
 
-def _steps_of_kind(config, kind, devices):
-  """Trainable leaves before and after a step of a kind."""
+@functools.cache
+def _steps_of_kind(config, kind, count):
+  """Trainable leaves before and after a step of a kind on so many devices."""
+  devices = jax.devices()[:count]
   program, _ = _prepare(config, [])
   learning = program.method.learning[kind]
   changed = program_lib.config_of(program.config, learning)
@@ -211,15 +217,15 @@ def _steps_of_kind(config, kind, devices):
 
 @pytest.mark.parametrize('kind', ['rows', 'drawn'])
 def test_a_kind_is_the_same_on_one_and_on_eight_devices(config, kind):
-  before, one, _ = _steps_of_kind(config, kind, jax.devices()[:1])
-  _, eight, _ = _steps_of_kind(config, kind, jax.devices())
+  before, one, _ = _steps_of_kind(config, kind, 1)
+  _, eight, _ = _steps_of_kind(config, kind, 8)
   for path, leaf in one.items():
     np.testing.assert_allclose(leaf, eight[path], rtol=1e-5, atol=1e-6)
     assert np.any(leaf != before[path]) == path.startswith('head/')
 
 
 def test_the_rate_of_a_kind_is_for_its_own_rows(config):
-  _, after, metrics = _steps_of_kind(config, 'rows', jax.devices()[:1])
+  _, after, metrics = _steps_of_kind(config, 'rows', 1)
   rate = 0.1 * ROWS / 256
   found = parallel.unreplicate(metrics).compute()['learning_rate']
   np.testing.assert_allclose(found, rate, rtol=1e-6)

@@ -44,16 +44,17 @@ def _setting(folder, devices, **changes):
 def _head_fisher(program, stream, params, task, classes):
   """By hand: the gradient of log p at class c is (1[c = y] - p_c) x."""
   total = 0
+  run = jax.jit(lambda images: program.model.apply(
+      params, images, program.model.apply(params, images, method='query'),
+      jnp.int32(0), train=False))
   for batch in stream.clean_batches(task):
     real = batch['mask'] > 0
-    out = jax.jit(lambda images: program.model.apply(
-        params, images, program.model.apply(params, images, method='query'),
-        jnp.int32(0), train=False))(batch['image'][real])
-    logits = np.array(out.logits, np.float64)
+    out = run(batch['image'])
+    logits = np.array(out.logits, np.float64)[real]
     logits[:, ~np.isin(np.arange(fakes.NUM_CLASSES), classes)] = -np.inf
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     signal = np.eye(fakes.NUM_CLASSES)[batch['label'][real]] - p
-    x = np.array(out.pre_logits, np.float64)
+    x = np.array(out.pre_logits, np.float64)[real]
     total += np.einsum('bd,bc->dc', x**2, signal**2)
   return total / 38
 

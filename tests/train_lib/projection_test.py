@@ -13,10 +13,11 @@
 # limitations under the License.
 """Gradient projection in real runs: what it collects, keeps and reports."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
-from tensorboard.backend.event_processing import event_accumulator
 
 from models.prompts import base
 from tests import fakes
@@ -26,7 +27,6 @@ from tests.projections import L2P
 from tests.projections import QUERY
 from tests.projections import Setting
 from tests.projections import WIDTH
-from train_lib import checkpoint
 from train_lib import projection
 from train_lib import train
 
@@ -104,18 +104,27 @@ def test_room_for_all_columns_there_may_be(changes, columns):
           for space in spaces_of(L2P).values()] == columns
 
 
-@pytest.fixture(scope='module', params=['released', 'paper', 'prefixes'])
-def trained(request, inputs):
-  """(setting, [(state at a task's start, state at its end)])."""
-  changes = DUAL if request.param == 'prefixes' else {
-      **L2P, 'pgp.variant': request.param}
-  setting = Setting(inputs, 1, **changes)
-  return setting, setting.train()
+@pytest.fixture(name='learned', scope='module')
+def _learned(inputs):
+  """-> `find(name)`, see `trained`."""
+  @functools.cache
+  def find(name):
+    changes = DUAL if name == 'prefixes' else {**L2P, 'pgp.variant': name}
+    setting = Setting(inputs, 1, **changes)
+    return setting, setting.train(), tuple(setting.log)
+
+  return find
+
+
+@pytest.fixture(params=['released', 'paper', 'prefixes'])
+def trained(request, learned):
+  """(setting, [(state at a task's start, state at its end)], what was told)."""
+  return learned(request.param)
 
 
 def test_a_task_trains_with_the_bases_of_the_tasks_before(trained):
   """`parallel.pmap` refuses a second trace, so all tasks compile once."""
-  setting, tasks = trained
+  setting, tasks, _ = trained
   previous = setting.state.memory['pgp']
   for number, (begun, ended) in enumerate(tasks):
     for name, basis in begun.memory['pgp'].items():
@@ -136,9 +145,9 @@ def test_a_task_trains_with_the_bases_of_the_tasks_before(trained):
 
 
 def test_what_the_run_tells(trained):
-  setting, tasks = trained
-  assert [step for step, _ in setting.log] == [2, 4, 6]
-  for (_, values), (begun, _) in zip(setting.log, tasks, strict=True):
+  _, tasks, log = trained
+  assert [step for step, _ in log] == [2, 4, 6]
+  for (_, values), (begun, _) in zip(log, tasks, strict=True):
     for name, basis in begun.memory['pgp'].items():
       rank = int(np.sum(np.any(basis['active'] != 0, axis=0)))
       assert values[f'pgp_rank_{name}'] == rank
@@ -149,9 +158,9 @@ def test_what_the_run_tells(trained):
       assert (values[f'pgp_angle_{name}'] < 89.9) == (rank > 0)
 
 
-def test_what_a_basis_may_be_made_of(inputs):
+def test_what_a_basis_may_be_made_of(learned):
   """Each choice gives another basis of the tokens, after two tasks."""
-  setting = Setting(inputs, 1, **L2P)
+  setting = learned('released')[0]
 
   def known(**changes):
     config = fakes.changed(setting.program.config, **{
@@ -190,20 +199,20 @@ def test_protected_inputs_no_longer_notice_what_a_prompt_learns(inputs):
     assert np.sum(left**2) < 3e-4 * np.sum(rows**2)
 
 
-def test_one_device_and_eight_find_the_same_bases(inputs):
-  found = [Setting(inputs, count, **L2P).train(0)[-1][1].memory['pgp']
-           for count in (1, 8)]
+def test_one_device_and_eight_find_the_same_bases(inputs, learned):
+  found = [setting.train(0)[-1][1].memory['pgp'] for setting in (
+      learned('released')[0], Setting(inputs, 8, **L2P))]
   for name, basis in found[0].items():
     assert basis['rank'] == found[1][name]['rank']
     np.testing.assert_allclose(
         *(f[name]['known'] @ f[name]['known'].T for f in found), atol=1e-4)
 
 
-def test_the_first_task_is_that_of_the_plain_method(inputs):
+def test_the_first_task_is_that_of_the_plain_method(inputs, learned):
   """Bit for bit, though inputs were collected before it; later ones differ."""
-  with_it, plain = (
-      [ended.params for _, ended in Setting(inputs, 1, **changes).train()]
-      for changes in (L2P, {**L2P, 'pgp.enabled': False}))
+  plain = Setting(inputs, 1, **{**L2P, 'pgp.enabled': False})
+  with_it, plain = ([ended.params for _, ended in tasks] for tasks in (
+      learned('released')[1], plain.train()))
   jax.tree.map(np.testing.assert_array_equal, with_it[0], plain[0])
   path = 'prompt/prompt_pool/prompt'
   assert np.any(with_it[2][path] != plain[2][path])
@@ -221,39 +230,3 @@ def test_a_basis_is_float32_whatever_the_network_computes_in(inputs):
     np.testing.assert_allclose(basis['known'][:, :rank].T
                                @ basis['known'][:, :rank], np.eye(rank),
                                atol=1e-6)
-
-
-def _run(config, workdir):
-  workdir.mkdir(exist_ok=True)
-  program, stream = train.prepare(config)
-  train.train_and_evaluate(program, stream, str(workdir))
-  saved = checkpoint.Checkpointer(workdir / 'checkpoints')
-  try:
-    return saved.restore_latest(program.start()[1])[1]
-  finally:
-    saved.close()
-
-
-@pytest.mark.parametrize('changes', [L2P, DUAL], ids=['before', 'after'])
-def test_stop_at_a_border_and_go_on_equals_the_unbroken_run(
-    inputs, tmp_path, monkeypatch, changes):
-  config = fakes.config(inputs, num_epochs=1, **changes)
-  unbroken = _run(config, tmp_path / 'unbroken')
-  begin = train.begin_task
-
-  def stop(program, state, task, probe):
-    if task.index == 2:
-      raise InterruptedError
-    return begin(program, state, task, probe)
-
-  with monkeypatch.context() as patched:
-    patched.setattr(train, 'begin_task', stop)
-    with pytest.raises(InterruptedError):
-      _run(config, tmp_path / 'broken')
-  resumed = _run(config, tmp_path / 'broken')
-  assert unbroken.step == 15
-  jax.tree.map(np.testing.assert_array_equal, resumed, unbroken)
-  events = event_accumulator.EventAccumulator(str(tmp_path / 'unbroken'))
-  name = 'tokens' if changes is L2P else 'layer_1'
-  assert {f'pgp_{kind}_{name}' for kind in ('rank', 'removed', 'angle')} <= set(
-      events.Reload().Tags()['tensors'])

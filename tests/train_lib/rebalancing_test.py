@@ -11,12 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Re-balancing of the head: rows, loss, phases, resume, and what it refuses."""
-
-import os
-import subprocess
-import sys
-import textwrap
+"""Re-balancing of the head: rows, loss, phases, and what it refuses."""
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +21,6 @@ import pytest
 from models.prompts import base
 from models.prompts import class_statistics
 from tests import fakes
-from tests import killing
-from tests.torture import comparison
 from train_lib import controls
 from train_lib import optimizer as optimizer_lib
 from train_lib import parallel
@@ -35,11 +28,10 @@ from train_lib import probe as probe_lib
 from train_lib import program as program_lib
 from train_lib import rebalancing
 from train_lib import replay
-from train_lib import run_log
 from train_lib import steps
 from train_lib import train
-from train_lib import workdir as workdir_lib
 
+ONE = jax.devices()[:1]
 # Tasks of 5 training steps, and of 0, 2 * 2 and 2 * 4 of re-balancing.
 CONFIG = {**fakes.VQ_PROMPT, 'num_epochs': 1, 'eval_per_epochs': 0}
 
@@ -126,23 +118,31 @@ def test_a_task_ends_with_the_phase_and_the_first_has_no_steps(tmp_path):
   assert program_lib.num_steps(program, stream) == [5, 9, 13]
 
 
-def _collected(folder, task_index=0, **changes):
-  """State after the hook of a task, its features, and before."""
-  config, program, stream = _prepared(folder, **changes)
+@pytest.fixture(name='setting', scope='module')
+def _setting(tmp_path_factory):
+  """(folder, program, stream, frozen, state before, probe)."""
+  folder = tmp_path_factory.mktemp('setting')
+  config, program, stream = _prepared(folder)
   *_, frozen, state = fakes.start(config)
   state = state.replace(memory=program.method.memory(state.params))
+  probe = probe_lib.Probe(program, stream, parallel.replicate(frozen))
+  return folder, program, stream, frozen, state, probe
+
+
+def _collected(setting, task_index=0, **changes):
+  """State after the hook of a task, and the probe that was asked."""
+  folder, _, stream, _, state, probe = setting
+  method = _prepared(folder, **changes)[1].method
+  state = state.replace(memory=method.memory(state.params))
   task = stream.tasks[task_index]
-  probe = probe_lib.Probe(program, stream, parallel.replicate(frozen)).at(task)
-  after = program.method.phases(stream, task)[-1].begin(
-      state, task_index, probe)
-  return after, probe, state
+  probe = probe.at(task)
+  return method.phases(stream, task)[-1].begin(state, task_index, probe), probe
 
 
 @pytest.mark.parametrize('augment', [True, False])
-def test_statistics_are_means_and_population_variances(tmp_path, augment):
-  after, probe, before = _collected(
-      tmp_path, task_index=1, **{'rebalance.augment': augment})
-  mine = after.memory['rebalance']
+def test_statistics_are_means_and_population_variances(setting, augment):
+  after, probe = _collected(setting, 1, **{'rebalance.augment': augment})
+  mine, before = after.memory['rebalance'], setting[4]
   np.testing.assert_array_equal(mine['seen'], [0, 0, 1, 1, 0, 0])
   found = probe.features(before, augment=augment)
   other = probe.features(before, augment=not augment)
@@ -160,102 +160,70 @@ def test_statistics_are_means_and_population_variances(tmp_path, augment):
   assert mine['statistics']['mean'].shape == (6, 1, 16)
 
 
-def test_several_gaussians_per_class(tmp_path):
-  after, *_ = _collected(tmp_path, **{'rebalance.clusters': 2})
+def test_one_device_and_eight_collect_the_same(setting):
+  _, program, stream, frozen, state, eight = setting
+  one = probe_lib.Probe(program, stream, parallel.replicate(frozen, ONE), ONE)
+  found = [probe.at(stream.tasks[1]).features(state, augment=True)
+           for probe in (one, eight)]
+  assert set(found[0]) >= {'label', 'pre_logits'}
+  for name, x in found[0].items():
+    np.testing.assert_allclose(x, found[1][name], rtol=1e-4, atol=1e-5)
+
+
+def test_several_gaussians_per_class(setting):
+  *others, probe = setting
+  own = probe_lib.Probe(probe.program, probe.stream, probe.frozen)
+  after, _ = _collected((*others, own), **{'rebalance.clusters': 2})
   stats = after.memory['rebalance']['statistics']
   assert stats['variance'].shape == (6, 2, 16)
   np.testing.assert_array_equal(stats['count'].sum(1), [20, 20, 0, 0, 0, 0])
   assert stats['count'][:2].min() > 0
 
 
-def _run(config, workdir):
-  workdir.mkdir(exist_ok=True)
-  return train.train_and_evaluate(*train.prepare(config), str(workdir))
-
-
-def _last_state(config, workdir):
-  with workdir_lib.open_checkpoints(str(workdir)) as checkpoints:
-    return checkpoints.restore_latest(train.prepare(config)[0].start()[1])[1]
-
-
-def test_only_the_head_moves_and_all_seen_columns_do(tmp_path, monkeypatch):
-  """One run to the end of training of task 1, one to the end of the task."""
-  config = fakes.config(tmp_path, **CONFIG, checkpoint_every_steps=5)
-  calls = killing.kill_at_call(monkeypatch, probe_lib.Probe, 'features', 2,
-                               lambda: _run(config, tmp_path / 'run'))
-  _, before = calls[1]
-  assert before.step == 10  # no step of task 0's phase
-  _, program, stream = _prepared(tmp_path)
+def _step(program, stream, state, devices):
+  """(state, metrics) after a step of the phase of task 1 on some devices."""
   info = steps.TaskInfo.create(1, stream.tasks[1].class_mask, first_step=10,
                                steps_per_epoch=2)
   learning = program.method.learning[rebalancing.KIND]
   step = parallel.pmap(steps.make_train_step(
       program_lib.config_of(program.config, learning), program.model,
       program.method, program.optimizer, learning=learning,
-      global_batch_size=learning.batch_size), in_axes=(0, 0, 0, None))
-  memory = before.memory['rebalance']
-  memory = {**memory, 'seen': np.arange(6) < 4}
-  memory['statistics'] = {**memory['statistics'], 'variance': np.ones_like(
-      memory['statistics']['variance'])}
-  state = parallel.replicate(before.replace(
-      memory={**before.memory, 'rebalance': memory}))
+      global_batch_size=learning.batch_size), in_axes=(0, 0, 0, None),
+                       devices=devices)
   rows = {'label': np.resize(np.arange(4, dtype=np.int32), 16),
           'slot': np.zeros(16, np.int32)}
-  after, metrics = step(state, parallel.replicate({}), parallel.shard(rows),
-                        info)
-  after = parallel.unreplicate(after)
+  after, metrics = step(
+      parallel.replicate(state, devices), parallel.replicate({}, devices),
+      parallel.shard(rows, devices), info)
+  return parallel.unreplicate(after), parallel.unreplicate(metrics).compute()
+
+
+def test_only_the_head_moves_and_all_seen_columns_do(setting):
+  """The same on one device and on eight."""
+  _, program, stream, _, state, _ = setting
+  memory = state.memory['rebalance']
+  shape = memory['statistics']['mean'].shape
+  normals = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+  # As after training of the task: without a gradient, prompts would still move.
+  moments = jax.tree_util.tree_map_with_path(
+      lambda path, x: x + ('prompt' in jax.tree_util.keystr(path)),
+      state.opt_state)
+  before = state.replace(step=np.int32(10), opt_state=moments, memory={
+      **state.memory, 'rebalance': {
+          'seen': np.arange(6) < 4, 'statistics': {
+              **memory['statistics'], 'mean': normals,
+              'variance': np.ones(shape, np.float32)}}})
+  (after, metrics), (one, _) = (
+      _step(program, stream, before, devices) for devices in (None, ONE))
   moved = {path: np.any(after.params[path] != leaf)
            for path, leaf in before.params.items()}
   assert moved == {path: path.startswith('head/') for path in moved}
   columns = np.any(
       after.params['head/kernel'] != before.params['head/kernel'], axis=0)
   np.testing.assert_array_equal(columns, [1, 1, 1, 1, 0, 0])
-  rate = parallel.unreplicate(metrics).compute()['learning_rate']
-  assert float(rate) == pytest.approx(0.02, rel=1e-5)
-
-
-def test_a_run_goes_on_inside_the_phase_and_at_its_border(
-    tmp_path, monkeypatch):
-  """Killed in the third step of a phase, and while statistics are collected."""
-  config = fakes.config(tmp_path, **CONFIG, checkpoint_every_steps=1)
-  _run(config, tmp_path / 'unbroken')
-  for owner, name, call, place in (
-      # Steps 5 to 9 and 10 to 13 are of task 1 and of its phase.
-      (run_log.RunLog, 'train_step', 13, (1, 7)),
-      (probe_lib.Probe, 'features', 1, (2, 5))):
-    killing.kill_at_call(monkeypatch, owner, name, call,
-                         lambda: _run(config, tmp_path / 'killed'))
-    found = killing.place(tmp_path / 'killed')
-    assert (found.task, found.steps) == place
-  _run(config, tmp_path / 'killed')
-  assert comparison.difference(
-      tmp_path / 'unbroken', tmp_path / 'killed') == ''
-
-
-def test_one_device_does_as_eight(tmp_path):
-  config = fakes.config(tmp_path, **CONFIG)
-  expected = _run(config, tmp_path / 'eight')
-  changes = dict(CONFIG, dataset=config.dataset,
-                 init_checkpoint=config.init_checkpoint,
-                 per_device_batch_size=8)
-  script = textwrap.dedent(f"""
-      import jax, pathlib
-      from tests import fakes
-      from tests.train_lib import rebalancing_test
-      assert jax.device_count() == 1
-      rebalancing_test._run(fakes.config(**{changes!r}),
-                            pathlib.Path({str(tmp_path / 'one')!r}))
-      """)
-  subprocess.run([sys.executable, '-c', script], check=True,
-                 env={**os.environ, 'XLA_FLAGS': ''})
-  one, eight = (_last_state(config, tmp_path / name)
-                for name in ('one', 'eight'))
-  assert one.step == eight.step == 5 + 9 + 13
-  for left, right in zip(jax.tree.leaves((one.params, one.memory)),
-                         jax.tree.leaves((eight.params, eight.memory)),
-                         strict=True):
-    np.testing.assert_allclose(left, right, rtol=1e-3, atol=2e-4)
-  assert expected.finished
+  assert float(metrics['learning_rate']) == pytest.approx(0.02, rel=1e-5)
+  for path, leaf in one.params.items():
+    np.testing.assert_allclose(after.params[path], leaf, rtol=1e-3, atol=2e-5)
 
 
 def test_it_goes_around_other_methods_and_is_off_in_controls(tmp_path):
@@ -268,7 +236,6 @@ def test_it_goes_around_other_methods_and_is_off_in_controls(tmp_path):
   stream = replay.wrap_stream(config, stream)
   names = [p.name for p in program.method.phases(stream, stream.tasks[1])]
   assert names == ['train', 'review', 'rebalance']
-  assert _run(config, tmp_path / 'l2p').finished
   head = fakes.changed(config, method='none', vit_classifier='token')
   assert not train.prepare(head)[0].method.learning['rebalance'].rates
   other = controls.override(config, 'frozen', 6)

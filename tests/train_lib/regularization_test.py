@@ -22,14 +22,12 @@ import pytest
 
 from models.prompts import base
 from tests import fakes
-from train_lib import checkpoint
 from train_lib import parallel
 from train_lib import probe as probe_lib
 from train_lib import regularization
 from train_lib import state as state_lib
 from train_lib import steps
 from train_lib import train
-from train_lib import workdir as workdir_lib
 
 HEAD = {'method': 'none', 'vit_classifier': 'token'}
 WHOLE = {**HEAD, 'freeze_part': ()}
@@ -179,59 +177,24 @@ def _two_tasks(config, devices):
   return state
 
 
+@pytest.fixture(name='free', scope='module')
+def _free(inputs):
+  """(config without a regularizer, state after two tasks)."""
+  config = fakes.config(
+      inputs, optim='sgd', learning_rate=8.0, num_epochs=1,
+      grad_clip_scope='trainable', **HEAD, **{'continual.train_mask': False})
+  return config, _two_tasks(config, ONE)
+
+
 @pytest.mark.parametrize('changes', [
     {'regularizer': 'ewc', 'ewc_strength': 1.0},
     {'regularizer': 'lwf', 'lwf_strength': 2.0}])
-def test_two_devices_learn_what_one_learns(inputs, changes):
+def test_two_devices_learn_what_one_learns(free, changes):
   """Memory included; one trace, as `parallel.pmap` refuses a second."""
-  config = fakes.config(
-      inputs, **changes, optim='sgd', learning_rate=8.0, num_epochs=1,
-      grad_clip_scope='trainable', **HEAD, **{'continual.train_mask': False})
+  config, free = fakes.changed(free[0], **changes), free[1]
   one, two = (_two_tasks(config, jax.devices()[:n]) for n in (1, 2))
   close = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5)
   jax.tree.map(close, one.params, two.params)
   jax.tree.map(close, one.memory, two.memory)
-  free = _two_tasks(fakes.changed(config, regularizer=''), ONE)
   assert any(np.max(np.abs(free.params[path] - one.params[path])) > 1e-3
              for path in free.params)  # the regularizer does something
-
-
-class Stopped(Exception):
-  """The run was killed."""
-
-
-@pytest.mark.parametrize('name, changes', [
-    ('ewc', WHOLE), ('lwf', HEAD)])
-def test_stop_and_resume_equal_the_unbroken_run(
-    inputs, tmp_path, monkeypatch, name, changes):
-  config = fakes.config(inputs, **changes, regularizer=name, num_epochs=1,
-                        learning_rate=0.05, eval_last_only=True)
-
-  def run(workdir):
-    workdir.mkdir(exist_ok=True)
-    return train.train_and_evaluate(*train.prepare(config), str(workdir))
-
-  def last_state(workdir):
-    with workdir_lib.open_checkpoints(str(workdir)) as checkpoints:
-      return checkpoints.restore_latest(train.prepare(config)[0].start()[1])[1]
-
-  expected = run(tmp_path / 'unbroken')
-  save = checkpoint.Checkpointer.save
-
-  def save_and_die(self, *args):
-    save(self, *args)
-    raise Stopped
-
-  with monkeypatch.context() as patch:
-    patch.setattr(checkpoint.Checkpointer, 'save', save_and_die)
-    with pytest.raises(Stopped):
-      run(tmp_path / 'stopped')
-  remembered = last_state(tmp_path / 'stopped').memory[name]
-  resumed = run(tmp_path / 'stopped')
-  for selection, counts in expected.correct.items():
-    np.testing.assert_array_equal(resumed.correct[selection], counts)
-  states = [last_state(tmp_path / x) for x in ('unbroken', 'stopped')]
-  jax.tree.map(np.testing.assert_array_equal, *states)
-  moved = jax.tree.map(lambda a, b: np.any(a != b), remembered,
-                       states[0].memory[name])
-  assert any(jax.tree.leaves(moved))

@@ -15,11 +15,9 @@
 
 import jax
 import numpy as np
-import pytest
 
 import input_pipeline
 from tests import fakes
-from train_lib import checkpoint
 from train_lib import parallel
 from train_lib import program as program_lib
 from train_lib import replay
@@ -32,69 +30,10 @@ CALM = {'optim': 'sgd', 'learning_rate': 2.0, 'num_epochs': 1,
         'method': 'none', 'vit_classifier': 'token'}
 
 
-class Stopped(Exception):
-  """The run was killed."""
-
-
 def _run(config, workdir):
   workdir.mkdir(exist_ok=True)
   program, stream = train.prepare(config)
   return train.train_and_evaluate(program, stream, str(workdir))
-
-
-def _newest(config, workdir):
-  """(task, state, recorded arrays) of the newest checkpoint."""
-  saved = checkpoint.Checkpointer(workdir / 'checkpoints')
-  try:
-    return saved.restore_latest(train.prepare(config)[0].start()[1])
-  finally:
-    saved.close()
-
-
-@pytest.fixture(name='der_with_review', scope='module')
-def _der_with_review(tmp_path_factory):
-  """(config, newest checkpoint, results): DER++ and a review in one run."""
-  folder = tmp_path_factory.mktemp('der')
-  config = fakes.config(folder, num_epochs=1, eval_last_only=True, **{
-      **DER, 'replay.batch_size': 2, 'replay.review_epochs': 2})
-  results = _run(config, folder / 'run')
-  return config, _newest(config, folder / 'run'), results
-
-
-def test_new_replayed_and_reviewed_images_share_one_compiled_step(
-    der_with_review):
-  """`parallel.pmap` raises if it has to trace again."""
-  _, (task, state, arrays), results = der_with_review
-  assert task == 2 and results.finished
-  # 40 images and a global batch of 8: 5 steps.  8 rows a device and step make
-  # one step of a review of 14.
-  assert state.step == 3 * (5 + 2)
-  assert np.all(np.any(state.memory['replay_logits'] != 0, axis=1))
-  assert arrays['replay:rows'].shape == (14,)
-  assert arrays['replay:shapes'].tolist() == [[10, 10, 3]] * 14
-  assert arrays['replay:seen'] == 3 * 40
-
-
-def test_stop_and_resume_equal_the_unbroken_run(
-    der_with_review, tmp_path, monkeypatch):
-  config, expected, unbroken = der_with_review
-  save = checkpoint.Checkpointer.save
-
-  def save_and_die(self, *args):
-    save(self, *args)
-    self.close()
-    raise Stopped
-
-  with monkeypatch.context() as patch:
-    patch.setattr(checkpoint.Checkpointer, 'save', save_and_die)
-    with pytest.raises(Stopped):
-      _run(config, tmp_path)
-  resumed = _run(config, tmp_path)
-  np.testing.assert_array_equal(resumed.loss, unbroken.loss)
-  found = _newest(config, tmp_path)
-  jax.tree.map(np.testing.assert_array_equal, found[1], expected[1])
-  for key in (key for key in expected[2] if key.startswith('replay:')):
-    np.testing.assert_array_equal(found[2][key], expected[2][key], key)
 
 
 def _learn(config, devices):

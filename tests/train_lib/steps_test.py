@@ -26,10 +26,16 @@ from train_lib import steps
 ONE = jax.devices()[:1]
 CALM = {'optim': 'sgd', 'grad_clip_max_norm': 0.3, 'learning_rate': 8.0,
         'prompt_pool_param.batchwise_prompt': False}
+LOOSE = {**CALM, 'grad_clip_max_norm': 0.0}
+NO_POOL = {'method': 'none', 'vit_classifier': 'token'}
 
 
 def _train(config, devices, *, num_steps=2, info=None):
-  """Trains on the same global batches of 8; returns host state and metrics."""
+  """Trains on the same global batches of 8.
+
+  Returns:
+    Host state after each step, metrics of each, frozen leaves in the end.
+  """
   model, method, optimizer, frozen, state = fakes.start(config)
   step = parallel.pmap(
       steps.make_train_step(config, model, method, optimizer,
@@ -38,13 +44,14 @@ def _train(config, devices, *, num_steps=2, info=None):
   frozen = parallel.replicate(frozen, devices)
   state = parallel.replicate(state, devices)
   info = info or fakes.task_info(classes=(2, 3))
-  history = []
+  states, history = [], []
   for seed in range(num_steps):
     batch = _labelled(fakes.batch(8, seed=seed), (2, 3))
     state, metrics = step(state, frozen, parallel.shard(batch, devices), info)
+    states.append(parallel.unreplicate(state))
     history.append({k: float(v) for k, v in
                     parallel.unreplicate(metrics).compute().items()})
-  return parallel.unreplicate(state), history, parallel.unreplicate(frozen)
+  return states, history, parallel.unreplicate(frozen)
 
 
 def _labelled(batch, classes):
@@ -62,6 +69,12 @@ def eight_devices():
   return _train(fakes.config(**CALM), None)
 
 
+@pytest.fixture(scope='module')
+def loose():
+  """Nothing is clipped, by whatever norm."""
+  return _train(fakes.config(**LOOSE, grad_clip_scope='all'), ONE)
+
+
 def _close(left, right, tolerance=2e-6):
   assert left.keys() == right.keys()
   for path, leaf in left.items():
@@ -71,7 +84,7 @@ def _close(left, right, tolerance=2e-6):
 def test_eight_devices_learn_what_one_learns(one_device, eight_devices):
   """Same global batch, clipping binds, no vote."""
   assert jax.device_count() == 8
-  _close(one_device[0].params, eight_devices[0].params)
+  _close(one_device[0][-1].params, eight_devices[0][-1].params)
   for left, right in zip(one_device[1], eight_devices[1], strict=True):
     del left['loss_std'], right['loss_std']  # of per-device means
     assert left == pytest.approx(right, rel=1e-4, abs=1e-6)
@@ -80,14 +93,15 @@ def test_eight_devices_learn_what_one_learns(one_device, eight_devices):
 def test_a_vote_makes_the_number_of_devices_matter(one_device, eight_devices):
   """Alone on its device an image outvotes nobody; eight on one share a vote."""
   vote = fakes.config(**{**CALM, 'prompt_pool_param.batchwise_prompt': True})
-  _close(_train(vote, None)[0].params, eight_devices[0].params)
-  shared = _train(vote, ONE)[0].params
-  assert max(np.abs(leaf - one_device[0].params[path]).max()
+  alone = _train(vote, None, num_steps=1)[0][0].params
+  _close(alone, eight_devices[0][0].params)
+  shared = _train(vote, ONE)[0][-1].params
+  assert max(np.abs(leaf - one_device[0][-1].params[path]).max()
              for path, leaf in shared.items()) > 1e-3
 
 
 def test_frozen_leaves_stay_as_they_are_bit_for_bit(one_device):
-  state, _, frozen = one_device
+  (*_, state), _, frozen = one_device
   _, _, _, before, start = fakes.start(fakes.config(**CALM))
   assert frozen.keys() == before.keys()
   for path, leaf in before.items():
@@ -101,31 +115,28 @@ def test_frozen_leaves_stay_as_they_are_bit_for_bit(one_device):
 
 def test_only_classes_of_the_task_learn(one_device):
   start = fakes.start(fakes.config(**CALM))[-1].params
-  moved = one_device[0].params['head/bias'] != start['head/bias']
+  moved = one_device[0][-1].params['head/bias'] != start['head/bias']
   np.testing.assert_array_equal(
       moved, [False, False, True, True, False, False])
 
 
-def test_scopes_agree_when_clipping_does_not_bind():
-  loose = {**CALM, 'grad_clip_max_norm': 0.0}
-  every = _train(fakes.config(**loose, grad_clip_scope='all'), ONE)
-  own = _train(fakes.config(**loose, grad_clip_scope='trainable'), ONE)
-  _close(every[0].params, own[0].params)
+def test_scopes_agree_when_clipping_does_not_bind(loose):
+  own = _train(fakes.config(**LOOSE, grad_clip_scope='trainable'), ONE)
+  _close(loose[0][-1].params, own[0][-1].params)
   # The norm itself counts what the scope says.
-  assert every[1][0]['l2_grads'] > 1.01 * own[1][0]['l2_grads']
+  assert loose[1][0]['l2_grads'] > 1.01 * own[1][0]['l2_grads']
 
 
-def test_clipping_by_the_whole_norm_shortens_the_step(one_device):
+def test_clipping_by_the_whole_norm_shortens_the_step(one_device, loose):
   """SGD without momentum history: step 1 is rate * factor * gradient."""
-  loose = {**CALM, 'grad_clip_max_norm': 0.0}
-  clipped, history, _ = _train(fakes.config(**CALM), ONE, num_steps=1)
-  free, _, _ = _train(fakes.config(**loose), ONE, num_steps=1)
+  clipped, free = one_device[0][0].params, loose[0][0].params
+  assert fakes.config(**CALM).grad_clip_scope == 'all'
   start = fakes.start(fakes.config(**CALM))[-1].params
-  factor = 0.3 / (history[0]['l2_grads'] + 1e-6)
+  factor = 0.3 / (one_device[1][0]['l2_grads'] + 1e-6)
   assert factor < 1
   for path, leaf in start.items():
     np.testing.assert_allclose(
-        clipped.params[path] - leaf, factor * (free.params[path] - leaf),
+        clipped[path] - leaf, factor * (free[path] - leaf),
         atol=2e-6, err_msg=path)
 
 
@@ -161,7 +172,7 @@ def test_the_loss_is_put_together_as_written(changes):
 
 
 def test_the_rate_counts_from_the_start_of_the_task():
-  config = fakes.config(**CALM, learning_rate_schedule='linear')
+  config = fakes.config(**CALM, **NO_POOL, learning_rate_schedule='linear')
   info = steps.TaskInfo.create(1, np.ones(6, bool), first_step=-4,
                                steps_per_epoch=5)
   _, history, _ = _train(config, ONE, info=info)
@@ -182,7 +193,8 @@ def test_unit_head_by_hand():
 
 
 def test_weight_norm_acts_before_each_step():
-  config = fakes.config(**{**CALM, 'learning_rate': 0.0}, weight_norm=True)
-  state, _, _ = _train(config, ONE, num_steps=1)
+  config = fakes.config(**{**CALM, **NO_POOL, 'learning_rate': 0.0},
+                        weight_norm=True)
+  (state,), _, _ = _train(config, ONE, num_steps=1)
   norms = np.linalg.norm(state.params['head/kernel'], axis=0)
   np.testing.assert_allclose(norms, 1.0, rtol=1e-5)

@@ -11,195 +11,230 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Whole small runs that are stopped, killed, moved, or cannot save."""
+"""A run that is stopped or killed anywhere equals one that never was.
 
-import os
-import pathlib
+Each run goes through a table of points: it ends at the first, goes on from
+there to the second, and so on.  What it holds in the end, state, results and
+events, is that of the run that was never ended, bit for bit.
+"""
+
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 
+import jax
 import numpy as np
 import pytest
 
+from tests import environment
 from tests import fakes
 from tests import killing
+from tests import programs
+from tests import projections
+from tests.killing import Point
 from tests.torture import comparison
 from train_lib import checkpoint
 from train_lib import evaluate
-from train_lib import interrupt
+from train_lib import probe as probe_lib
 from train_lib import run_log
 from train_lib import train
 from train_lib import workdir as workdir_lib
+from train_lib.place import DONE
 from train_lib.place import TRAINED
 from train_lib.place import TRAINING
 
-# 5 steps a task; evaluation after steps 2 and 4 of it and at its end.
-CONFIG = {'num_epochs': 1, 'eval_per_epochs': 0, 'eval_every_steps': 2,
-          'checkpoint_every_steps': 3}
-DER = {'replay.capacity': 14, 'replay.policy': 'reservoir',
-       'replay.dark_weight': 0.3, 'replay.label_weight': 0.7,
-       'replay.batch_size': 1, 'replay.review_epochs': 2}
+LOG, PROBE, SCORES = run_log.RunLog, probe_lib.Probe, evaluate.Evaluator
+REBALANCE = {'rebalance.epochs': 1, 'rebalance.batch_ratio': 2,
+             'rebalance.learning_rate': 0.02}
+# Tasks of 5 steps on images, 2 of review, and 0, 2 and 4 of re-balancing.
+RICH = {
+    **projections.L2P, **REBALANCE, 'num_epochs': 1, 'eval_per_epochs': 0,
+    'eval_every_steps': 2, 'checkpoint_every_steps': 3, 'regularizer': 'ewc',
+    'ewc_strength': 1.0, 'replay.capacity': 14, 'replay.policy': 'reservoir',
+    'replay.dark_weight': 0.3, 'replay.label_weight': 0.7,
+    'replay.batch_size': 1, 'replay.review_epochs': 2}
+FISHER = 'memory/ewc/fisher/head/kernel'
+# The run makes 7, 9 and 11 steps and saves after 3, 6, 9 and so on of all.
+RICH_POINTS = (
+    Point(LOG, 'train_step', 3, 2, None),
+    Point(checkpoint.Checkpointer, 'save', 1, 3, None),
+    # In the evaluation after step 2, and before anything is due to be saved.
+    Point(SCORES, '_score', 1, 2, (0, 2, TRAINING), stopped=True),
+    Point(LOG, 'train_step', 2, 2, (0, 4, TRAINING), stopped=True),
+    # In the review, and while things are collected after it.
+    Point(LOG, 'train_step', 3, 2, (0, 6, TRAINING)),
+    Point(PROBE, 'features', 1, 1, (0, 6, TRAINING)),
+    Point(PROBE, 'squared_gradients', 1, 1, (0, 6, TRAINING)),
+    Point(train, 'end_task', 1, 1, (0, 7, TRAINED), stopped=True),
+    Point(SCORES, '_score', 1, 0, (0, 7, TRAINED), stopped=True),
+    # Task 0 is saved, its results are not written; then between two tasks.
+    Point(workdir_lib, 'save_results', 1, 0, (0, 7, DONE)),
+    Point(PROBE, 'inputs', 1, 0, (0, 7, DONE)),
+    Point(LOG, 'train_step', 3, 2, (1, 2, TRAINING)),
+    # In re-balancing, and behind it.
+    Point(LOG, 'train_step', 7, 6, (1, 8, TRAINING)),
+    Point(PROBE, 'squared_gradients', 1, 1, (1, 8, TRAINING)),
+    Point(SCORES, '_score', 2, 1, (1, 9, TRAINED), stopped=True),
+    Point(train, 'begin_task', 1, 1, (2, 1, TRAINING), stopped=True),
+    # Where training meets the review, and where that meets re-balancing.
+    Point(LOG, 'train_step', 5, 4, (2, 5, TRAINING)),
+    Point(PROBE, 'features', 1, 2, (2, 5, TRAINING)),
+    Point(workdir_lib, 'save_results', 1, 6, (2, 11, DONE)))
+# Tasks of 5 steps on images and 2 of review.
+OTHER = {
+    **projections.DUAL, 'num_epochs': 1, 'eval_last_only': True, 'optim': 'sgd',
+    'learning_rate': 4.0, 'checkpoint_every_steps': 4, 'regularizer': 'lwf',
+    'lwf_strength': 2.0, 'replay.capacity': 12, 'replay.review_epochs': 2,
+    'prompt_pool_param.batchwise_prompt': False,
+    'continual.eval_task_inc': True}
+OTHER_POINTS = (
+    # While inputs are collected after a task, and between tasks, with bases.
+    Point(PROBE, 'inputs', 1, 7, (0, 4, TRAINING)),
+    Point(workdir_lib, 'save_results', 1, 3, (0, 7, DONE)),
+    Point(PROBE, 'inputs', 1, 7, (1, 5, TRAINING)),
+    Point(train, 'begin_task', 1, 2, (1, 7, DONE)),
+    Point(LOG, 'train_step', 7, 6, (2, 6, TRAINING)))
 
 
-def _run(config, workdir):
-  workdir.mkdir(exist_ok=True)
-  program, stream = train.prepare(config)
-  return train.train_and_evaluate(program, stream, str(workdir))
+@pytest.fixture(name='rich', scope='module')
+def _rich(tmp_path_factory):
+  """(start, workdir of a run that was never ended)."""
+  return _unbroken(tmp_path_factory.mktemp('rich'), RICH)
 
 
-@pytest.fixture(name='unbroken', scope='module')
-def _unbroken(tmp_path_factory):
-  """(config, workdir)."""
-  folder = tmp_path_factory.mktemp('unbroken')
-  config = fakes.config(folder, **CONFIG)
-  _run(config, folder / 'run')
-  return config, folder / 'run'
+@pytest.fixture(name='other', scope='module')
+def _other(tmp_path_factory):
+  return _unbroken(tmp_path_factory.mktemp('other'), OTHER)
 
 
-def test_a_killed_run_goes_on_at_the_very_next_step(
-    unbroken, tmp_path, monkeypatch):
-  config, expected = unbroken
-  killing.kill_at_call(monkeypatch, run_log.RunLog, 'train_step', 9,
-                       lambda: _run(config, tmp_path))
-  place = killing.place(tmp_path)
-  assert (place.task, place.steps, place.stage) == (1, 1, TRAINING)
-  steps = killing.record_calls(monkeypatch, run_log.RunLog, 'train_step')
-  begun = killing.record_calls(monkeypatch, train, 'begin_task')
-  _run(config, tmp_path)
-  assert (len(steps), len(begun)) == (15 - 6, 1)
+def _unbroken(folder, changes):
+  start = programs.Starts(fakes.config(folder, **changes))
+  start(folder / 'unbroken')
+  return start, folder / 'unbroken'
+
+
+def _recorded(start, workdir):
+  """What the newest checkpoint holds beside the state."""
+  with workdir_lib.open_checkpoints(str(workdir)) as checkpoints:
+    return checkpoints.restore_latest(
+        train.prepare(start.config)[0].start()[1])[2]
+
+
+def test_a_run_of_many_parts_goes_on_wherever_it_ends(rich, tmp_path):
+  start, expected = rich
+  before, fishers = signal.getsignal(signal.SIGTERM), []
+  with pytest.MonkeyPatch.context() as patch:
+    begun = killing.record_calls(patch, train, 'begin_task')
+    for point in RICH_POINTS:
+      killing.end_at(point, lambda: start(tmp_path), tmp_path)
+      if point.place and point.place[2] == DONE:
+        fishers.append(comparison.last_state(tmp_path)[FISHER])
+    start(tmp_path)
+  assert signal.getsignal(signal.SIGTERM) is before
+  assert [task.index for _, _, task, _ in begun] == [0] * 3 + [1] * 2 + [2]
   assert comparison.difference(expected, tmp_path) == ''
+  want, have = (_recorded(start, x) for x in (expected, tmp_path))
+  assert {'replay:rows', 'replay:seen'} <= set(want)
+  for key in (key for key in want if key.startswith('replay:')):
+    np.testing.assert_array_equal(have[key], want[key], key)
+  # What is important to old tasks is known, and grows.
+  first, same, last = fishers
+  assert np.any(first) and np.all(first == same)
+  assert np.all(first <= last) and np.any(first < last)
 
 
-def test_a_run_killed_before_its_first_checkpoint_leaves_no_events(
-    unbroken, tmp_path, monkeypatch):
-  config, _ = unbroken
-  run = lambda: _run(config, tmp_path)
-  killing.kill_at_call(monkeypatch, run_log.RunLog, 'train_step', 3, run)
-  assert comparison.events(tmp_path)
-  killing.kill_at_call(monkeypatch, checkpoint.Checkpointer, 'save', 1, run)
-  found = comparison.events(tmp_path)
-  assert len(found) == len(set(found)) and max(found)[0] == 2
+def test_one_compiled_step_fills_the_store_replays_and_reviews(rich):
+  """`parallel.pmap` raises if it has to trace again."""
+  start, workdir = rich
+  state, arrays = comparison.last_state(workdir), _recorded(start, workdir)
+  assert state['step'] == 7 + 9 + 11
+  assert np.all(np.any(state['memory/replay_logits'] != 0, axis=1))
+  assert arrays['replay:rows'].shape == (14,)
+  assert arrays['replay:shapes'].tolist() == [[10, 10, 3]] * 14
+  assert arrays['replay:seen'] == 3 * 40
 
 
-def test_events_of_others_are_left_alone(tmp_path, unbroken, monkeypatch):
-  config, _ = unbroken
+def test_what_a_projection_does_is_in_the_events(rich, other):
+  for (_, workdir), name in (rich, 'tokens'), (other, 'layer_1'):
+    tags = {tag for _, tag, _ in comparison.events(workdir)}
+    assert {f'pgp_{kind}_{name}'
+            for kind in ('rank', 'removed', 'angle')} <= tags
+
+
+def test_evaluation_of_the_last_task_only_with_a_task_incremental_headline(
+    other):
+  start, workdir = other
+  results = start(workdir)
+  assert results.headline == 'per_sample_task_inc'
+  assert np.all(np.isnan(results.accuracies()[:2]))
+  assert np.all(results.accuracies()[2] >= 0)
+  np.testing.assert_array_equal(results.totals, [14, 14, 14])
+  assert set(results.correct) == {'per_sample', 'per_sample_task_inc', 'top5'}
+  assert np.all(results.correct['per_sample_task_inc'][2]
+                >= results.correct['per_sample'][2])
+
+
+def test_what_distils_and_projects_prefixes_goes_on_between_tasks(
+    other, tmp_path):
+  start, expected = other
+  known = []
+  for point in OTHER_POINTS:
+    killing.end_at(point, lambda: start(tmp_path), tmp_path)
+    known.append(comparison.last_state(tmp_path))
+  start(tmp_path)
+  assert comparison.difference(expected, tmp_path) == ''
+  # The classes and the network after task 0, then those after task 1.
+  known = {x['memory/lwf/old'].sum(): x['memory/lwf/params/head/kernel']
+           for x in known}
+  assert set(known) == {0, 2, 4} and np.any(known[2] != known[4])
+
+
+def test_one_device_and_eight_continue_each_other(other, tmp_path):
+  """Equal but for rounding, as nothing depends on a device's batch."""
+  start, expected = other
+  killing.end_at(Point(LOG, 'train_step', 3, 3, (0, 3, TRAINING), stopped=True),
+                 lambda: start(tmp_path), tmp_path)
+  one = {**OTHER, 'dataset': start.config.dataset, 'per_device_batch_size': 8,
+         'init_checkpoint': start.config.init_checkpoint}
+  script = textwrap.dedent(f"""
+      import pathlib
+      from tests.train_lib import survival_test
+      survival_test.go_on_alone({one!r}, pathlib.Path({str(tmp_path)!r}))
+      """)
+  subprocess.run([sys.executable, '-c', script], check=True,
+                 env=environment.of_child())
+  moved, unmoved = start(tmp_path), start(expected)
+  np.testing.assert_allclose(moved.loss, unmoved.loss, rtol=1e-4)
+  jax.tree.map(np.testing.assert_array_equal, moved.correct, unmoved.correct)
+  states = comparison.last_state(tmp_path), comparison.last_state(expected)
+  assert states[0].keys() == states[1].keys()
+  for path, leaf in states[1].items():
+    np.testing.assert_allclose(
+        states[0][path], leaf, rtol=1e-4, atol=1e-6, err_msg=path)
+
+
+def go_on_alone(changes, workdir):
+  """From task 0 through its end and training of task 1, on one device."""
+  assert jax.device_count() == 1
+  start = programs.Starts(fakes.config(**changes))
+  killing.end_at(
+      Point(LOG, 'train_step', 10, 10, (1, 6, TRAINING), stopped=True),
+      lambda: start(workdir), workdir)
+
+
+def test_another_number_of_images_per_step_is_refused(rich, tmp_path):
+  start, expected = rich
+  shutil.copytree(expected, tmp_path / 'run')
+  twice = programs.Starts(fakes.changed(start.config, per_device_batch_size=2))
+  with pytest.raises(ValueError, match='24 images per step.* 32 on 8 device'):
+    twice(tmp_path / 'run')
+
+
+def test_events_of_others_are_left_alone(rich, tmp_path):
   other = tmp_path / 'events.out.tfevents.1.other'
   other.write_bytes(b'x')
-  killing.kill_at_call(monkeypatch, run_log.RunLog, 'train_step', 1,
-                       lambda: _run(config, tmp_path))
-  assert other.exists()
-
-
-def test_replay_goes_on_in_the_middle_of_a_review(tmp_path, monkeypatch):
-  config = fakes.config(tmp_path, **{**CONFIG, **DER})
-  _run(config, tmp_path / 'unbroken')
-  # A step takes 8 * 3 rows, so a review is 2 of them, and a task 7.
-  for call, steps in ((4, 3), (4, 6)):
-    killing.kill_at_call(monkeypatch, run_log.RunLog, 'train_step', call,
-                         lambda: _run(config, tmp_path / 'killed'))
-    assert killing.place(tmp_path / 'killed').steps == steps
-  _run(config, tmp_path / 'killed')
-  assert comparison.difference(
-      tmp_path / 'unbroken', tmp_path / 'killed') == ''
-
-
-def test_a_signal_anywhere_saves_and_the_run_goes_on(
-    unbroken, tmp_path, monkeypatch):
-  config, expected = unbroken
-  rare = fakes.changed(config, checkpoint_every_steps=0)
-  stop = lambda: os.kill(os.getpid(), signal.SIGTERM)
-  before = signal.getsignal(signal.SIGTERM)
-  for owner, name, call, where in (
-      (run_log.RunLog, 'train_step', 1, (0, 1, TRAINING)),
-      (evaluate.Evaluator, '_score', 1, (0, 2, TRAINING)),
-      (train, 'end_task', 1, (0, 5, TRAINED)),
-      # Sets at steps 2 and 4 and at the end of task 1: this is the last one.
-      (evaluate.Evaluator, '_score', 1 + 2 + 2 + 2, (1, 5, TRAINED)),
-      (train, 'begin_task', 1, (2, 1, TRAINING))):
-    with monkeypatch.context() as patch:
-      killing.act_at_call(patch, owner, name, call, stop)
-      with pytest.raises(interrupt.Stopped, match='SIGTERM.*goes on'):
-        _run(rare, tmp_path)
-    place = killing.place(tmp_path)
-    assert (place.task, place.steps, place.stage) == where
-  assert signal.getsignal(signal.SIGTERM) is before
-  _run(config, tmp_path)
-  assert comparison.difference(expected, tmp_path) == ''
-
-
-def test_a_second_ctrl_c_stops_at_once():
-  script = textwrap.dedent("""
-      import os, signal
-      from train_lib import interrupt
-      with interrupt.Interrupt() as noted:
-        os.kill(os.getpid(), signal.SIGINT)
-        print('on', noted.requested, flush=True)
-        os.kill(os.getpid(), signal.SIGINT)
-        print('never')
-      """)
-  done = subprocess.run([sys.executable, '-c', script], check=False, text=True,
-                        capture_output=True)
-  assert (done.returncode, done.stdout) == (-signal.SIGINT, 'on SIGINT\n')
-  assert 'SIGINT: saving' in done.stderr
-
-
-def test_one_device_and_eight_continue_each_other(tmp_path, monkeypatch):
-  """Equal but for rounding, as nothing depends on a device's batch."""
-  config = fakes.config(tmp_path, **CONFIG, **{
-      'prompt_pool_param.batchwise_prompt': False, 'optim': 'sgd'})
-  expected = _run(config, tmp_path / 'unbroken')
-  script = textwrap.dedent(f"""
-      import jax
-      from tests import fakes
-      from tests.train_lib import survival_test
-      from train_lib import run_log
-      assert jax.device_count() == 1
-      config = fakes.config(per_device_batch_size=8, **{dict(
-          CONFIG, dataset=config.dataset, optim='sgd',
-          init_checkpoint=config.init_checkpoint)!r}, **{{
-              'prompt_pool_param.batchwise_prompt': False}})
-      survival_test.stop_at_step(config, {str(tmp_path / 'moved')!r}, 4)
-      """)
-  stop_at_step(config, tmp_path / 'moved', 3)
-  subprocess.run([sys.executable, '-c', script], check=True,
-                 env={**os.environ, 'XLA_FLAGS': ''})
-  place = killing.place(tmp_path / 'moved')
-  assert (place.task, place.steps) == (1, 2)
-  moved = _run(config, tmp_path / 'moved')
-  np.testing.assert_allclose(moved.loss, expected.loss, rtol=1e-4)
-  for name in ('per_sample', 'per_sample_task_inc'):
-    np.testing.assert_allclose(
-        moved.correct[name], expected.correct[name], atol=1)
-
-
-def stop_at_step(config, workdir, number):
-  """Runs up to a step, counted from the start of this process."""
-  stop = lambda: os.kill(os.getpid(), signal.SIGTERM)
-  with pytest.MonkeyPatch.context() as patch:
-    killing.act_at_call(patch, run_log.RunLog, 'train_step', number, stop)
-    with pytest.raises(interrupt.Stopped):
-      _run(config, pathlib.Path(workdir))
-
-
-def test_another_number_of_images_per_step_is_refused(unbroken, tmp_path):
-  config, _ = unbroken
-  stop_at_step(config, tmp_path, 1)
-  with pytest.raises(ValueError, match='8 images per step.* 16 on 8 device'):
-    _run(fakes.changed(config, per_device_batch_size=2), tmp_path)
-
-
-def test_a_state_that_is_not_finite_is_never_saved(unbroken, tmp_path):
-  config, _ = unbroken
-  wild = fakes.changed(config, learning_rate=1e38, grad_clip_max_norm=0.0,
-                       checkpoint_every_steps=1, reinit_optimizer=True)
-  with pytest.raises(FloatingPointError) as raised:
-    _run(wild, tmp_path)
-  for word in ('not finite at step', 'task 0', 'debug_nans'):
-    assert word in str(raised.value)
-  saved = killing.place(tmp_path)
-  if saved:  # all that was saved has parameters that are numbers
-    with workdir_lib.open_checkpoints(str(tmp_path)) as checkpoints:
-      state = checkpoints.restore_latest(train.prepare(wild)[0].start()[1])[1]
-    assert all(np.isfinite(x).all() for x in state.params.values())
+  killing.end_at(Point(LOG, 'train_step', 1, 0, None),
+                 lambda: rich[0](tmp_path), tmp_path)
+  assert other.read_bytes() == b'x'

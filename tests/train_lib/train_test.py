@@ -25,7 +25,6 @@ from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.util import tensor_util
 
 from tests import fakes
-from train_lib import checkpoint
 from train_lib import parallel
 from train_lib import train
 
@@ -58,35 +57,10 @@ class PmapSpy:
     return called
 
 
-class Stopped(Exception):
-  """The run was killed."""
-
-
 def _run(config, workdir):
   workdir.mkdir(exist_ok=True)
   program, stream = train.prepare(config)
   return train.train_and_evaluate(program, stream, str(workdir))
-
-
-def _final_state(config, workdir):
-  """(task, state, recorded arrays) of the newest checkpoint."""
-  program, _ = train.prepare(config)
-  saved = checkpoint.Checkpointer(workdir / 'checkpoints')
-  try:
-    return saved.restore_latest(program.start()[1])
-  finally:
-    saved.close()
-
-
-def _stop_after_first_task(monkeypatch):
-  save = checkpoint.Checkpointer.save
-
-  def save_and_die(self, task_index, *args):
-    save(self, task_index, *args)
-    self.close()
-    raise Stopped
-
-  monkeypatch.setattr(checkpoint.Checkpointer, 'save', save_and_die)
 
 
 @pytest.fixture(scope='module')
@@ -174,26 +148,6 @@ def test_events_carry_the_tags_of_the_original(unbroken):
       results.summary()['avg_acc'])
 
 
-def test_stop_and_resume_equal_the_unbroken_run(
-    unbroken, config, tmp_path, monkeypatch):
-  workdir, expected, _ = unbroken
-  with monkeypatch.context() as patch:
-    _stop_after_first_task(patch)
-    with pytest.raises(Stopped):
-      _run(config, tmp_path)
-  spy = PmapSpy(monkeypatch)
-  resumed = _run(config, tmp_path)
-  assert spy.calls['train_step'] == 2 * STEPS_PER_TASK
-  for name, counts in expected.correct.items():
-    np.testing.assert_array_equal(resumed.correct[name], counts, name)
-  np.testing.assert_array_equal(resumed.loss, expected.loss)
-  np.testing.assert_array_equal(resumed.prompt_counts, expected.prompt_counts)
-  mine, theirs = _final_state(config, tmp_path), _final_state(config, workdir)
-  assert mine[0] == theirs[0] == 2
-  assert mine[1].step == 3 * STEPS_PER_TASK
-  jax.tree.map(np.testing.assert_array_equal, mine[1], theirs[1])
-
-
 def test_a_finished_run_starts_again_without_training(
     unbroken, config, monkeypatch):
   workdir, expected, _ = unbroken
@@ -229,23 +183,3 @@ def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path):
   for word in ('step 3', 'task 0', 'none', 'learning_rate'):
     assert word in str(raised.value)
   assert not (tmp_path / 'results.json').exists()
-
-
-def test_task_incremental_headline_without_a_vote(tmp_path):
-  config = fakes.config(
-      tmp_path, **{'continual.eval_task_inc': True, 'num_epochs': 1,
-                   'prompt_pool_param.batchwise_prompt': False})
-  results = _run(config, tmp_path / 'run')
-  assert results.headline == 'per_sample_task_inc'
-  assert set(results.correct) == {'per_sample', 'per_sample_task_inc', 'top5'}
-  some = results.correct['per_sample'] >= 0
-  assert np.all(results.correct['per_sample_task_inc'][some]
-                >= results.correct['per_sample'][some])
-
-
-def test_evaluation_of_the_last_task_only(tmp_path):
-  config = fakes.config(tmp_path, eval_last_only=True, **fakes.DUALPROMPT)
-  results = _run(config, tmp_path / 'run')
-  assert np.all(np.isnan(results.accuracies()[:2]))
-  assert np.all(results.accuracies()[2] >= 0)
-  np.testing.assert_array_equal(results.totals, [14, 14, 14])

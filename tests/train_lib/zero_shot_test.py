@@ -71,6 +71,16 @@ def _inputs(tmp_path_factory):
   return {**found, 'zero_shot.datasets': (f'npz:{folder / "other.npz"}',)}
 
 
+@pytest.fixture(name='measured', scope='module')
+def _measured(inputs):
+  """(program, stream, frozen, state, frozen on devices, what measures)."""
+  program, stream = train.prepare(it_prompts.config(inputs))
+  frozen, state = program.start()
+  replicated = parallel.replicate(frozen)
+  return (program, stream, frozen, state, replicated,
+          zero_shot.ZeroShot(program, stream, replicated))
+
+
 def _unit(x):
   return np.asarray(x) / np.linalg.norm(x, axis=-1, keepdims=True)
 
@@ -95,16 +105,14 @@ def _plainly(program, stream, frozen, state):
   return tuple(map(np.concatenate, found))
 
 
-def test_shares_are_those_of_plain_arithmetic(inputs):
-  program, stream = train.prepare(it_prompts.config(inputs))
-  frozen, state = program.start()
+def test_shares_are_those_of_plain_arithmetic(measured):
+  program, stream, frozen, state, _, ask = measured
   rng = np.random.default_rng(2)  # prompts and heads that do something
   params = {path: rng.normal(0, 0.5, leaf.shape).astype(np.float32)
             for path, leaf in sorted(state.params.items())}
   memory = {'it_prompt': {**state.memory['it_prompt'],
                           'owner': np.int32([0, 0, 1, 1, -1, -1])}}
   state = state.replace(params=params, memory=memory)
-  ask = zero_shot.ZeroShot(program, stream, parallel.replicate(frozen))
   found = ask(parallel.replicate(state), stream.tasks[1])
 
   labels, z, u, logits = _plainly(program, stream, frozen, state)
@@ -130,12 +138,10 @@ def test_shares_are_those_of_plain_arithmetic(inputs):
   assert 'Open-H:other.npz' not in found
 
 
-def test_changed_weights_are_noticed(inputs):
-  program, stream = train.prepare(it_prompts.config(inputs))
-  frozen, state = program.start()
-  replicated = parallel.replicate(frozen)
-  ask = zero_shot.ZeroShot(program, stream, replicated)
-  replicated['backbone/joint_embedding/kernel'] += 0.5
+def test_changed_weights_are_noticed(measured, monkeypatch):
+  _, stream, frozen, state, replicated, ask = measured
+  path = 'backbone/joint_embedding/kernel'
+  monkeypatch.setitem(replicated, path, replicated[path] + 0.5)
   found = ask(parallel.replicate(state), stream.tasks[0])
   assert found['ZS_logit_difference'] > 0.1
   run = types.SimpleNamespace(frozen=replicated, stream=stream)

@@ -48,13 +48,15 @@ def _at_layers(prompt, g_prompts, carry, batch=3):
 def test_shape_and_start_of_the_shared_prompt(changes, shape):
   model, _ = fakes.tiny_model(fakes.config(**{**fakes.DUALPROMPT, **changes}))
   images = fakes.batch(1)['image']
-  query = jax.eval_shape(
-      lambda x: model.init_with_output(jax.random.key(0), x, method='query')[0],
-      images)
-  query = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), query)
-  params = model.init(jax.random.key(1), images, query, jnp.int32(0),
-                      train=False)['params']
-  prefix = params['prompt']['prefix']
+
+  @jax.jit
+  def start():
+    query, _ = model.init_with_output(
+        jax.random.key(0), images, method='query')
+    return model.init(jax.random.key(1), images, query, jnp.int32(0),
+                      train=False)['params']['prompt']['prefix']
+
+  prefix = start()
   assert prefix.shape == shape
   assert 0 <= prefix.min() < prefix.max() < 0.01
 

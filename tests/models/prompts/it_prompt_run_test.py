@@ -25,6 +25,8 @@ from models.prompts import it_losses
 from tests import fakes
 from tests import it_prompts
 from tests import killing
+from tests import programs
+from tests.killing import Point
 from tests.torture import comparison
 from train_lib import evaluate
 from train_lib import parallel
@@ -33,6 +35,9 @@ from train_lib import run_log
 from train_lib import state as state_lib
 from train_lib import steps as steps_lib
 from train_lib import train
+from train_lib import zero_shot
+from train_lib.place import TRAINED
+from train_lib.place import TRAINING
 
 # 40 images a task: 2 x 3 steps, 2 x 5 on images, 2 x (4 and 6) of alignment.
 STEPS = (6 + 10, 6 + 10 + 8, 6 + 10 + 12)
@@ -47,8 +52,9 @@ def _config(tmp_path_factory):
 
 @pytest.fixture(name='unbroken', scope='module')
 def _unbroken(config, tmp_path_factory):
-  """(workdir, state after each task, frozen leaves in the end, results)."""
+  """(workdir, state after each task, last frozen leaves, results, start)."""
   workdir, states, frozen = tmp_path_factory.mktemp('unbroken'), [], []
+  run = programs.Starts(config)
   end_task, start = train.end_task, train.run_lib.start
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(train, 'end_task', lambda program, state, *others: (
@@ -57,25 +63,20 @@ def _unbroken(config, tmp_path_factory):
     patch.setattr(train.run_lib, 'start', lambda program, stream, leaves, *o: (
         run := start(program, stream, leaves, *o), frozen.append(run.frozen)
     )[0])
-    results = _run(config, workdir)
-  return workdir, states, parallel.unreplicate(frozen[0]), results
-
-
-def _run(config, workdir):
-  program, stream = train.prepare(config)
-  return train.train_and_evaluate(program, stream, str(workdir))
+    results = run(workdir)
+  return workdir, states, parallel.unreplicate(frozen[0]), results, run
 
 
 def test_it_makes_all_steps_and_beats_chance(config, unbroken):
   program, stream = train.prepare(config)
   assert tuple(program_lib.num_steps(program, stream)) == STEPS
-  _, states, _, results = unbroken
+  _, states, _, results, _ = unbroken
   assert int(states[-1].step) == sum(STEPS)
   assert results.finished and results.summary()['last_acc'] > 0.6  # 6 classes
 
 
 def test_what_earlier_tasks_learned_stays_bit_for_bit(unbroken):
-  _, states, _, _ = unbroken
+  states = unbroken[1]
   for before, after in zip(states, states[1:], strict=False):
     mine = before.memory[it_losses.MEMORY]['owner']
     task = mine.max()
@@ -122,18 +123,23 @@ def test_classes_still_to_come_are_never_predicted(config, unbroken):
   assert right['seen'] == 0 < right['all']
 
 
-# Saved after every third step: in each phase, and where one meets the next.
-@pytest.mark.parametrize('call, place', [
-    (5, (0, 3)), (15, (0, 12)), (16 + 6 + 2, (1, 5)), (16 + 6 + 10, (1, 14)),
-    (16 + 6 + 10 + 5, (1, 20))])
-def test_a_run_killed_in_any_phase_goes_on_exactly(
-    config, unbroken, tmp_path, monkeypatch, call, place):
-  killing.kill_at_call(monkeypatch, run_log.RunLog, 'train_step', call,
-                       lambda: _run(config, tmp_path))
-  found = killing.place(tmp_path)
-  assert (found.task, found.steps) == place
-  _run(config, tmp_path)
-  assert comparison.difference(unbroken[0], tmp_path) == ''
+# Tasks of 16, 24 and 28 steps, saved after every third of the run: the points
+# are in each phase, where one meets the next, and in what is measured.
+POINTS = (
+    Point(run_log.RunLog, 'train_step', 5, 4, (0, 3, TRAINING)),
+    Point(run_log.RunLog, 'train_step', 12, 11, (0, 12, TRAINING)),
+    Point(zero_shot.ZeroShot, '_counts', 1, 4, (0, 16, TRAINED), stopped=True),
+    Point(run_log.RunLog, 'train_step', 8, 7, (1, 5, TRAINING)),
+    Point(run_log.RunLog, 'train_step', 11, 10, (1, 14, TRAINING)),
+    Point(run_log.RunLog, 'train_step', 7, 6, (1, 20, TRAINING)))
+
+
+def test_a_run_ended_in_any_phase_goes_on_exactly(unbroken, tmp_path):
+  expected, *_, run = unbroken
+  for point in POINTS:
+    killing.end_at(point, lambda: run(tmp_path), tmp_path)
+  run(tmp_path)
+  assert comparison.difference(expected, tmp_path) == ''
 
 
 def _step(config, unbroken, kind, devices):
@@ -191,7 +197,7 @@ def test_a_step_moves_its_part_and_is_the_same_on_one_and_eight_devices(
 
 
 def test_what_is_measured_beside_accuracy(config, unbroken):
-  workdir, _, frozen, results = unbroken
+  workdir, _, frozen, results, _ = unbroken
   found = results.extras
   # The task of an image is chosen by its key, 14 images a set.
   counts = results.prompt_counts

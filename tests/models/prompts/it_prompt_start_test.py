@@ -13,6 +13,7 @@
 # limitations under the License.
 """IT-Prompt before its first step: start values, sizes and what is refused."""
 
+import functools
 import importlib
 
 import jax
@@ -49,25 +50,32 @@ def _arrived(config, num_tasks=3):
   return program, stream, frozen, state
 
 
-def _outputs(config, num_tasks=3):
-  """Logits, chosen tasks and plain zero-shot logits of all test images."""
-  program, stream, frozen, state = _arrived(config, num_tasks)
+@functools.cache
+def _forward(config):
+  """-> `run(frozen, state, image)`: logits, chosen tasks and embeddings."""
+  model = train.prepare(config)[0].model
 
   @jax.jit
   def run(frozen, state, image):
-    query = program.model.apply(
-        state_lib.variables(frozen), image, method='query')
-    out = program.model.apply(
+    query = model.apply(state_lib.variables(frozen), image, method='query')
+    out = model.apply(
         state_lib.variables(state_lib.overlay(frozen, state.params)), image,
         query, np.int32(-1), train=False, memory=state.memory)
     return out.logits, out.selection.indices[:, 0], query.embedding
 
+  return run
+
+
+@functools.cache
+def _outputs(config, num_tasks=3):
+  """Logits, chosen tasks and plain zero-shot logits of all test images."""
+  _, stream, frozen, state = _arrived(config, num_tasks)
   found = [[], [], [], []]
   for eval_set in stream.eval_sets:
     for batch in stream.eval_batches(eval_set):
       real = batch['mask'] > 0
       for parts, x in zip(found, (
-          *run(frozen, state, batch['image']), batch['label']),
+          *_forward(config)(frozen, state, batch['image']), batch['label']),
                           strict=True):
         parts.append(np.asarray(x)[real])
   logits, tasks, z, labels = map(np.concatenate, found)
@@ -145,10 +153,10 @@ def _count(leaves, *parts):
              if any(part in path for part in parts))
 
 
-def _program(recipe, **changes):
+@functools.cache
+def _program(recipe):
   config = importlib.import_module(f'configs.{recipe}').get_config()
   config.init_checkpoint = program_lib.RANDOM
-  config.update_from_flattened_dict(changes)
   config = startup.expand(config)
   return program_lib.create(config, 10 * config.continual.num_classes_per_task)
 

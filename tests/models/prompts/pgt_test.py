@@ -13,6 +13,8 @@
 # limitations under the License.
 """PGT and ConvPrompt against plain NumPy, and what moves in which task."""
 
+import copy
+import functools
 import importlib
 
 import jax
@@ -63,26 +65,34 @@ def _passes(model, variables, images, memory, task_index=-1):
   return logits, [p for p in prefixes if p is not None], naive
 
 
+@functools.cache
+def _compiled(method):
+  """(parameters, `run(variables, tasks)`, images): `_passes` of two images."""
+  options = {'pgt': fakes.PGT, 'convprompt': fakes.CONVPROMPT}[method]
+  model, _ = fakes.tiny_model(fakes.config(**options))
+  images = fakes.batch(2)['image']
+  run = jax.jit(lambda variables, tasks: _passes(
+      model, variables, images, {'generation': {'tasks': tasks}}))
+  return (fakes.random_params(model),
+          lambda params, tasks: run(
+              state_lib.variables(params), np.int32(tasks)), images)
+
+
 def _heads_merged(prefix):
   """[B, 2, P, H, d] -> [B, 2, P, D]."""
   return np.asarray(prefix).reshape(*prefix.shape[:3], -1)
 
 
-@pytest.mark.parametrize('options', [fakes.PGT, fakes.CONVPROMPT],
-                         ids=['pgt', 'convprompt'])
-def test_prefixes_and_logits_equal_plain_numpy_after_two_tasks(options):
-  model, _ = fakes.tiny_model(fakes.config(**options))
-  params = fakes.random_params(model)
-  images = fakes.batch(2)['image']
-  run = jax.jit(lambda variables: _passes(
-      model, variables, images, {'generation': {'tasks': jnp.int32(2)}}))
-  logits, prefixes, naive = run(state_lib.variables(params))
+@pytest.mark.parametrize('method', ['pgt', 'convprompt'])
+def test_prefixes_and_logits_equal_plain_numpy_after_two_tasks(method):
+  params, run, images = _compiled(method)
+  logits, prefixes, naive = run(params, 2)
   plain = plain_generation.Plain(params, layers=LAYERS, depth=3, patch=4,
                                  tasks=2, slots=1, sizes=SIZES)
   assert len(prefixes) == len(LAYERS)
   for i, image in enumerate(images):
     tokens = None
-    if options['method'] == 'pgt':
+    if method == 'pgt':
       tokens = plain.tokens(image)
       np.testing.assert_allclose(naive[i], tokens, atol=1e-5)
     expected, its_prefixes = plain(image, tokens)
@@ -92,12 +102,13 @@ def test_prefixes_and_logits_equal_plain_numpy_after_two_tasks(options):
     np.testing.assert_allclose(logits[i], expected, atol=3e-5)
 
   # Slots of the third task are not in use yet.
+  params = copy.deepcopy(params)
   params['prompt/anchors'][2:] = 7.0
   params['prompt/generator/kernel'][:, :, :, 2:] = 1e3
   params['prompt/generator/bias'][:, :, :, 2:] = -1e3
-  np.testing.assert_array_equal(logits, run(state_lib.variables(params))[0])
+  np.testing.assert_array_equal(logits, run(params, 2)[0])
   params['prompt/anchors'][1] *= -1  # but those of the second are
-  assert np.any(logits != run(state_lib.variables(params))[0])
+  assert np.any(logits != run(params, 2)[0])
 
 
 class Story:
@@ -283,15 +294,12 @@ def test_eight_devices_train_as_one_does(story):
 
 
 def test_bfloat16_is_close_and_keeps_cosines_in_float32():
-  config = fakes.config(**fakes.PGT)
-  memory = {'generation': {'tasks': jnp.int32(3)}}
-  images, found = fakes.batch(2)['image'], []
-  for dtype in 'float32', 'bfloat16':
-    model, _ = fakes.tiny_model(fakes.changed(config, dtype=dtype))
-    params = state_lib.variables(fakes.random_params(model))
-    found.append(jax.jit(lambda x, model=model: _passes(
-        model, x, images, memory))(params))
-  (exact, prefixes, _), (rough, rough_prefixes, _) = found
+  params, run, images = _compiled('pgt')
+  exact, prefixes, _ = run(params, 3)
+  model, _ = fakes.tiny_model(fakes.config(**fakes.PGT, dtype='bfloat16'))
+  rough, rough_prefixes, _ = jax.jit(lambda x: _passes(
+      model, x, images, {'generation': {'tasks': jnp.int32(3)}}))(
+          state_lib.variables(params))
   assert rough_prefixes[0].dtype == jnp.float32
   np.testing.assert_allclose(rough_prefixes[0], prefixes[0], atol=0.05)
   assert np.mean(np.abs(rough - exact)) < 0.05 * np.std(exact)

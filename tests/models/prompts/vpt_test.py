@@ -74,49 +74,57 @@ def test_start_values_are_uniform_within_the_inverse_root_of_the_width():
   assert np.abs(drawn).max() <= 0.25
 
 
-def _logits(setting, images):
-  """Without the classifier: towers, prompt and sentences put together."""
+@pytest.fixture(scope='module')
+def by_hand(setting):
+  """-> `logits(images)`: towers, prompt and sentences put together."""
   params = state_lib.overlay(setting.frozen, setting.state.params)
   model, variables = setting.program.model, state_lib.variables(params)
-  tokens = np.broadcast_to(params[PROMPT], (len(images), 3, 16))
+  unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)
+  ids = np.array(model.head.ids, np.int32)
+  context = np.repeat(params[CONTEXT], 2, axis=0)  # two classes a task
+  text = jax.jit(lambda v: model.apply(v, ids, context, method=lambda m, i, c: (
+      m.backbone.encode_text(i, c))))(variables)
+  scale = np.exp(params['backbone/embedding_scale'])
 
   def prompt_at(layer, x, carry):
     del x
-    return vit.LayerPrompt(None if layer else tokens), carry
+    return vit.LayerPrompt(None if layer else params[PROMPT][None]), carry
 
-  unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)
-  image = model.apply(variables, images, method=lambda m, x: (
-      m.backbone.project(m.backbone(x, prompt_at=prompt_at, read=(
-          vit.read_class_token)).tokens[:, 0])))
-  ids = np.array(model.head.ids, np.int32)
-  context = np.repeat(params[CONTEXT], 2, axis=0)  # two classes a task
-  text = model.apply(variables, ids, context, method=lambda m, i, c: (
-      m.backbone.encode_text(i, c)))
-  scale = np.exp(params['backbone/embedding_scale'])
-  return np.asarray(scale * unit(image) @ unit(text).T)
+  @jax.jit
+  def embed(variables, image):
+    return model.apply(variables, image, method=lambda m, x: (
+        m.backbone.project(m.backbone(x, prompt_at=prompt_at, read=(
+            vit.read_class_token)).tokens[:, 0])))
 
+  def logits(images):
+    image = np.concatenate([embed(variables, x[None]) for x in images])
+    return np.asarray(scale * unit(image) @ unit(text).T)
 
-def _model_logits(setting, images, **options):
-  params = state_lib.overlay(setting.frozen, setting.state.params)
-  return jax.jit(lambda p, x: setting.program.model.apply(
-      p, x, base.Query(), jnp.int32(-1), train=False, **options).logits)(
-          state_lib.variables(params), images)
+  return logits
 
 
-def test_logits_by_hand(setting):
+def test_logits_by_hand(setting, by_hand):
   images = fakes.batch(5)['image']
-  want = _logits(setting, images)
-  np.testing.assert_allclose(_model_logits(setting, images), want, atol=1e-4)
-  assert np.ptp(want) > 0.1
   some = np.arange(6) == 3  # the second task's sentences are read, no others
-  got = _model_logits(setting, images, classes=some)
+
+  @jax.jit
+  def run(variables):
+    return [setting.program.model.apply(
+        variables, images, base.Query(), jnp.int32(-1), train=False,
+        classes=classes).logits for classes in (None, some)]
+
+  every, got = run(state_lib.variables(
+      state_lib.overlay(setting.frozen, setting.state.params)))
+  want = by_hand(images)
+  np.testing.assert_allclose(every, want, atol=1e-4)
+  assert np.ptp(want) > 0.1
   np.testing.assert_allclose(got[:, 2:4], want[:, 2:4], atol=1e-4)
   assert not np.any(got[:, [0, 1, 4, 5]])
 
 
 @pytest.mark.parametrize('scope', ['trainable', 'all'])
 def test_gradients_reach_the_prompt_and_the_tasks_context_and_no_other(
-    setting, scope):
+    setting, by_hand, scope):
   config = fakes.changed(setting.program.config, grad_clip_scope=scope)
   run = parallel.pmap(
       steps.make_gradients(config, setting.program.model,
@@ -132,7 +140,7 @@ def test_gradients_reach_the_prompt_and_the_tasks_context_and_no_other(
   assert (set(grads) == set(trains)) == (scope == 'trainable')
   assert np.all(np.any(trains[PROMPT], axis=1))
   assert np.any(trains[CONTEXT], axis=(1, 2)).tolist() == [False, True, False]
-  logits = _logits(setting, batch['image'])[:, 2:4]
+  logits = by_hand(batch['image'])[:, 2:4]
   assert float(loss) == pytest.approx(
       _cross_entropy(logits, batch['label'] - 2).mean(), abs=1e-4)
 
@@ -190,12 +198,12 @@ def test_one_device_and_eight_learn_the_same(inputs, trained):
 
 def _loss(setting, method, batch, **changes):
   config = fakes.changed(setting.program.config, **changes)
-  run = parallel.pmap(
-      steps.make_gradients(config, setting.program.model, method),
-      in_axes=(None, None, 0, None), devices=setting.devices)
-  return float(parallel.unreplicate(run(
+  gradients = steps.make_gradients(config, setting.program.model, method)
+  run = parallel.pmap(lambda *args: gradients(*args)[0],
+                      in_axes=(None, None, 0, None), devices=setting.devices)
+  return float(run(
       setting.state, setting.frozen, parallel.shard(batch, setting.devices),
-      fakes.task_info(1, classes=(2, 3))))[0])
+      fakes.task_info(1, classes=(2, 3)))[0])
 
 
 def _cross_entropy(logits, labels):
@@ -203,33 +211,34 @@ def _cross_entropy(logits, labels):
   return np.log(np.exp(logits).sum(1)) - logits[range(len(labels)), labels]
 
 
-def test_a_loss_that_looks_at_logits_of_other_classes_gets_them(setting):
+def test_a_loss_that_looks_at_logits_of_other_classes_gets_them(
+    setting, by_hand):
   batch = fakes.batch(4)
   batch = {'image': batch['image'], 'label': batch['label'] % 2 + 2}
   method = setting.program.method.with_part(
       loss_weights={'other': 1.0},
       extra_losses=lambda context: {'other': jnp.mean(context.logits[:, 5])})
-  logits = _logits(setting, batch['image'])
+  logits = by_hand(batch['image'])
   own = _cross_entropy(logits[:, 2:4], batch['label'] - 2).mean()
   assert _loss(setting, method, batch) == pytest.approx(
       own + logits[:, 5].mean(), abs=1e-4)
 
 
-def test_replayed_images_see_the_classes_that_they_came_with(setting):
+def test_replayed_images_see_the_classes_that_they_came_with(setting, by_hand):
   batch = fakes.batch(4)
   label = np.array([2, 3, 0, 1], np.int32)
   mask = np.stack([np.isin(np.arange(6), c) for c in (
       (2, 3), (2, 3), (0, 1), (0, 1))])
   batch = {'image': batch['image'], 'label': label, 'class_mask': mask,
            'replayed': np.array([0, 0, 1, 1], np.float32)}
-  logits = np.where(mask, _logits(setting, batch['image']), -np.inf)
+  logits = np.where(mask, by_hand(batch['image']), -np.inf)
   assert _loss(setting, setting.program.method, batch, **{
       'replay.masked': True, 'replay.capacity': 12}) == pytest.approx(
           _cross_entropy(logits, label).mean(), abs=1e-4)
 
 
 def test_sentences_are_read_once_an_evaluation_and_scores_are_as_by_hand(
-    setting):
+    setting, by_hand):
   evaluator = evaluate.Evaluator(setting.program, setting.stream,
                                  setting.devices)
   calls, vectors = [], evaluator._vectors
@@ -244,7 +253,7 @@ def test_sentences_are_read_once_an_evaluation_and_scores_are_as_by_hand(
     real = np.concatenate([b['mask'] for b in batches]) > 0
     images, labels = (np.concatenate([b[k] for b in batches])[real]
                       for k in ('image', 'label'))
-    logits = _logits(setting, images)
+    logits = by_hand(images)
     for name, allowed in (('per_sample', owner <= 2),
                           ('per_sample_task_inc', owner == index),
                           ('until_own_task', owner <= index)):

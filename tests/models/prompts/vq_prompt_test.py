@@ -174,17 +174,20 @@ def test_the_loss_of_a_step_contains_both_by_their_weights(tmp_path):
   program, _ = train.prepare(fakes.config(tmp_path, **fakes.VQ_PROMPT))
   *_, frozen, state = fakes.start(program.config)
 
-  def loss(**weights):
-    method = dataclasses.replace(program.method, loss_weights={
-        'commitment': 0.0, 'codebook': 0.0, **weights})
-    gradients = parallel.pmap(
-        steps.make_gradients(program.config, program.model, method),
-        in_axes=(None, None, 0, None), devices=jax.devices()[:1])
-    batch = fakes.batch(4)
-    batch = {name: batch[name] for name in ('image', 'label')}
-    return float(gradients(state, frozen, parallel.shard(
-        batch, jax.devices()[:1]), fakes.task_info())[0][0])
+  def run(weights, *args):
+    method = dataclasses.replace(program.method, loss_weights=weights)
+    return steps.make_gradients(program.config, program.model, method)(*args)[0]
 
+  def loss(commitment=0.0, codebook=0.0):
+    return float(compiled(
+        {'commitment': commitment, 'codebook': codebook}, state, frozen, batch,
+        fakes.task_info())[0])
+
+  compiled = parallel.pmap(run, in_axes=(None, None, None, 0, None),
+                           devices=jax.devices()[:1])
+  batch = fakes.batch(4)
+  batch = parallel.shard({name: batch[name] for name in ('image', 'label')},
+                         jax.devices()[:1])
   plain = loss()
   commitment, codebook = loss(commitment=1.0), loss(codebook=1.0)
   assert commitment - plain == pytest.approx(codebook - plain, rel=1e-4)

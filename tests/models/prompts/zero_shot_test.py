@@ -15,10 +15,7 @@
 
 import importlib
 import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -31,6 +28,7 @@ from models import text
 from models import tokenizer as tokenizer_lib
 from tests import fakes
 from tests import weights
+from train_lib import program as program_lib
 from train_lib import startup
 from train_lib import state as state_lib
 from train_lib import train
@@ -101,20 +99,12 @@ def _logits(stream):
   return np.exp(3.0) * cosine, np.concatenate(labels)
 
 
-def test_the_command_scores_as_plain_arithmetic_does(
-    inputs, repository, tmp_path):
-  recipe = repository / 'configs/cifar100_clip_zeroshot.py'
-  flags = [f'--my_config.{key}={value!r}' if isinstance(value, tuple)
-           else f'--my_config.{key}={value}' for key, value in inputs.items()]
-  command = [sys.executable, str(repository / 'main.py'),
-             f'--my_config={recipe}', f'--workdir={tmp_path / "run"}', *flags]
-  done = subprocess.run(
-      command, env={**os.environ, 'XLA_FLAGS': ''}, cwd=tmp_path, text=True,
-      capture_output=True, timeout=300, check=False)
-  assert done.returncode == 0, done.stderr
-  assert '0 trainable' in done.stdout and '0 a task, 0 in all' in done.stdout
-  found = json.loads((tmp_path / 'run/results.json').read_text())
-  stream = train.prepare(_recipe(inputs))[1]
+def test_a_run_scores_as_plain_arithmetic_does(inputs, tmp_path):
+  program, stream = train.prepare(_recipe(inputs))
+  told = program_lib.plan(program, stream, str(tmp_path))
+  assert '0 trainable' in told and '0 a task, 0 in all' in told
+  train.train_and_evaluate(program, stream, str(tmp_path))
+  found = json.loads((tmp_path / 'results.json').read_text())
   assert list(stream.class_order) == found['class_order'] != list(range(6))
   logits, labels = _logits(stream)
   counts = found['selections']['per_sample']['correct']
