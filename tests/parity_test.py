@@ -11,42 +11,34 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Every recorded file of the original, and that a wrong number is noticed."""
+"""Every recorded file of the original, and that a wrong number is noticed.
+
+Those of its ports are in parity_ports_test.py.
+"""
 
 import json
-import os
-import pathlib
 
-import jax
 import numpy as np
 import pytest
 
 from tests.parity import __main__ as command
 from tests.parity import fixture as fixture_lib
 from tests.parity import kinds
+from tests.parity import recordings
 from tests.parity import report as report_lib
+from tests.parity import tampering
 from tests.parity.tolerances import Tolerance
 
-_ROOT = pathlib.Path(__file__).parents[1]
-_SHARED = pathlib.Path(os.environ.get('SHARED_DIR', _ROOT / '../shared'))
-_RECORDED = (_SHARED / 'parity' / 'official_l2p').resolve()
-_PORTS = _RECORDED.parent / 'torch_ports'
-_FILES = sorted(_RECORDED.glob('*.npz')) + [
-    path for name in fixture_lib.PORTS
-    if (path := _PORTS / f'{name}.npz').is_file()]
-needs_files = pytest.mark.skipif(
-    not _FILES, reason=f'no recorded numbers in {_RECORDED}')
+finished = recordings.finished(recordings.OFFICIAL)
 
 
-@needs_files
-@pytest.mark.parametrize('path', _FILES or [None],
-                         ids=lambda path: path and path.stem)
-def test_recorded_numbers(path):
-  fixture = fixture_lib.Fixture(str(path))
-  if fixture.devices > jax.local_device_count():
-    pytest.skip(f'needs {fixture.devices} devices')
-  report = kinds.run(fixture, brief=True)
+def test_recorded_numbers(finished):
+  _, report = finished
   assert report.passed, '\n'.join(report.failures)
+
+
+def test_each_number_counts(finished):
+  assert not tampering.unnoticed(*finished)
 
 
 def _metrics_file(path, *, tamper=0.0, **more):
@@ -80,32 +72,48 @@ def test_wrong_number_fails(tmp_path, capsys, changes, failing):
   assert ('NOT ALL PASS' in output) == bool(failing)
 
 
-@needs_files
 @pytest.mark.parametrize('name, array', [
     ('lr_schedule', 'learning_rate'), ('gaussian_schedule', 'small/peaks'),
-    ('preprocessing', 'tall_up/resized_uint8'),
-    ('pretrained_loading', 'case/no_pool_3_to_7/out/pos_embedding'),
-    ('l2p_train_no_clip', 'after_step_3/params/prompt_pool/key'),
-    ('eval_step', 'class_incremental/eval_loss'),
-    ('timm_vit_forward', 'small/tokens'),
-    ('pgp_basis', 'c1/projected2'), ('clip_tokens', 'free'),
-    ('clip_pgp', 'task1/step5/image_prompt'),
-    ('clip_pgp', 'task1/eval_port_cil/predictions'),
-    ('vq_prompt_forward', 'module/layer2/grad_readout_k'),
+    ('preprocessing', 'tall_up/resized_uint8'), ('clip_tokens', 'free'),
     ('vq_prompt_rebalance', 'iteration7/weight')])
-def test_tampered_recording_fails(tmp_path, name, array):
-  path = next((p for p in _FILES if p.stem == name), None)
+def test_tampered_file_fails(tmp_path, name, array):
+  path = next((path for path in recordings.OFFICIAL + recordings.PORTS
+               if path.stem == name), None)
   if path is None:
     pytest.skip(f'{name} is not here')
   with np.load(path) as file:
     arrays = dict(file)
-  off = 2 if arrays[array].dtype == np.int32 else 1e-3
-  arrays[array] = arrays[array] + np.asarray(off, arrays[array].dtype)
+  arrays[array] = tampering.changed(array, arrays[array])
   np.savez(tmp_path / 'tampered.npz', **arrays)
   report = kinds.run(fixture_lib.Fixture(tmp_path / 'tampered.npz'), brief=True)
-  assert len(report.failures) == 1 or name == 'lr_schedule'  # three lines
+  assert len(report.failures) == (3 if name == 'lr_schedule' else 1)
   group = array.split('/')[0]
   assert all(group in line for line in report.failures)
+
+
+def _report_of_two(fixture):
+  """Compares `c/same` and the products of `c/rows`; others only seemingly."""
+  report = report_lib.Report('two', brief=True)
+  rows = fixture['c/rows']
+  report.compare('same', np.float32([1.0, 2.0]), fixture['c/same'])
+  report.compare('rows', rows @ rows.T, rows, through=lambda x: x @ x.T)
+  report.compare('read', [4.0], fixture['c/read'].copy())
+  report.compare('itself', fixture['c/itself'][:1], fixture['c/itself'])
+  return report
+
+
+def test_number_that_is_not_compared_is_found(tmp_path):
+  arrays = {'c/same': [1.0, 2.0], 'c/rows': [[3.0], [4.0]], 'c/read': [4.0],
+            'c/itself': [7.0], 'c/acc_matrix': [[5.0]], 'c/none': [],
+            'params/leaf': [6.0]}
+  np.savez(tmp_path / 'two.npz', meta=np.array('{}'), **{
+      name: np.float32(value) for name, value in arrays.items()})
+  fixture = fixture_lib.Fixture(tmp_path / 'two.npz')
+  report = _report_of_two(fixture)
+  assert report.passed
+  assert tampering.unnoticed(fixture, report) == [
+      'c/read', 'c/itself', 'c/acc_matrix']
+  assert fixture['c/same'].tolist() == [1.0, 2.0]  # as it was
 
 
 def test_one_bad_file_does_not_stop_the_others(tmp_path, capsys):

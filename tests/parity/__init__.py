@@ -26,6 +26,8 @@ converts names and compares; all arithmetic is that of `models`, `train_lib` and
   tolerances.py   how far a number may be off
   bridge.py       the original's configs and parameter trees -> ours
   replicas.py     the real steps on the devices a file asks for
+  observation.py  the real training step, listened to
+  parts.py        parts of models compiled once for all that are alike
   plain.py  pictures.py  pretrained.py                kinds without a network
   forward.py  training.py  evaluation.py  tasks.py    kinds with one
   torch_bridge.py  torch_forward.py  torch_vit.py     PyTorch ports
@@ -34,6 +36,7 @@ converts names and compares; all arithmetic is that of `models`, `train_lib` and
   clip_tokens.py                                      CLIP's tokenizer
   streams.py      task streams around recorded batches
   kinds.py        kind -> function
+  recordings.py  tampering.py       for the tests: reports, changed numbers
 
 This file imports nothing: the number of devices must be set before JAX is
 imported, see `__main__.py`.

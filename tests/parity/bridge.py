@@ -22,6 +22,7 @@ import numpy as np
 
 from models import classifier
 from models import vit
+from models.prompts import base
 from tests.parity.fixture import Fixture
 from tests.parity.fixture import Unsupported
 from train_lib import optimizer as optimizer_lib
@@ -92,20 +93,32 @@ def program(meta: Mapping[str, Any], config: Any, *, num_classes: int,
   Raises:
     Unsupported: the backbone has parts that ours lacks.
   """
+  built, method = model(meta, config, num_classes=num_classes,
+                        image_size=image_size)
+  optimizer = optimizer_lib.create(config, method.transform)
+  shapes = program_lib.parameter_shapes(built, built.backbone.image_size)
+  return program_lib.Program(config, built, method, optimizer, None, shapes)
+
+
+def model(meta: Mapping[str, Any], config: Any, *, num_classes: int,
+          image_size: int | None = None
+          ) -> tuple[classifier.PromptedClassifier, base.Method]:
+  """Model and method of `config` on the backbone of `meta.vit`.
+
+  Raises:
+    Unsupported: the backbone has parts that ours lacks.
+  """
   sizes = meta['vit']
   for name in 'attention_dropout_rate', 'representation_size':
     if sizes.get(name):
       raise Unsupported(f'meta.vit.{name} is {sizes[name]}')
-  image_size = image_size or sizes['image_size']
   backbone = vit.VisionTransformer(
       patch_size=sizes['patch_size'], width=sizes['hidden_size'],
       depth=sizes['num_layers'], num_heads=sizes['num_heads'],
-      mlp_dim=sizes['mlp_dim'], image_size=image_size,
+      mlp_dim=sizes['mlp_dim'],
+      image_size=image_size or sizes['image_size'],
       dropout_rate=sizes.get('dropout_rate', 0.0))
-  model, method = classifier.build(config, num_classes, backbone)
-  optimizer = optimizer_lib.create(config, method.transform)
-  shapes = program_lib.parameter_shapes(model, image_size)
-  return program_lib.Program(config, model, method, optimizer, None, shapes)
+  return classifier.build(config, num_classes, backbone)
 
 
 def select(prog: program_lib.Program, leaves: Mapping[str, np.ndarray]

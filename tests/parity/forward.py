@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from models import vit
+from models import classifier
 from tests.parity import bridge
 from tests.parity import tolerances as tol
 from tests.parity.fixture import Fixture
@@ -27,7 +27,6 @@ from tests.parity.fixture import Unsupported
 from tests.parity.report import Report
 from train_lib import state as state_lib
 from train_lib import steps
-from train_lib.program import Program
 
 
 def run(fixture: Fixture, report: Report) -> None:
@@ -36,9 +35,9 @@ def run(fixture: Fixture, report: Report) -> None:
   for name, case in fixture.cases().items():
     _case(fixture, report, f'case/{name}', case, common)
   if 'query_features' in fixture:
-    program = bridge.program(fixture.meta, bridge.expand(fixture.meta),
-                         num_classes=bridge.num_classes(fixture))
-    got = _class_token(program, common, fixture['images'])
+    config, images = bridge.expand(fixture.meta), fixture['images']
+    model = _model(fixture, config, images)
+    got = _class_token(model, bridge.params(common, config), images)
     report.compare('query_features', got, fixture['query_features'],
                    tol.FEATURES, remark='plain ViT')
 
@@ -48,14 +47,13 @@ def _case(fixture: Fixture, report: Report, name: str,
   own = f'{name}/images'
   images = fixture[own if own in fixture else 'images']
   config, task_index = _selection(fixture, name, case)
-  program = bridge.program(fixture.meta, config, image_size=images.shape[1],
-                       num_classes=bridge.num_classes(fixture))
-  leaves = {**common, **fixture.under(f'{name}/params')}
+  model = _model(fixture, config, images)
+  params = bridge.params(
+      {**common, **fixture.under(f'{name}/params')}, config)
   train = case.get('mode', 'eval') == 'train'
-  got = _forward(program, bridge.select(program, leaves), images, task_index,
-                 train)
+  got = _forward(model, params, images, task_index, train)
   if f'{name}/out/query_features' in fixture and 'query_features' not in got:
-    got['query_features'] = _class_token(program, leaves, images)
+    got['query_features'] = _class_token(model, params, images)
   for array, want in fixture.under(f'{name}/out').items():
     if array not in got:
       report.fail(f'{name}/out/{array}', 'our model has no such output')
@@ -66,6 +64,12 @@ def _case(fixture: Fixture, report: Report, name: str,
     report.compare(f'{name}: query_features', got['query_features'],
                    fixture['query_features'], tol.FEATURES,
                    remark='as the model reads them')
+
+
+def _model(fixture: Fixture, config: Any, images: np.ndarray
+           ) -> classifier.PromptedClassifier:
+  return bridge.model(fixture.meta, config, image_size=images.shape[1],
+                      num_classes=bridge.num_classes(fixture))[0]
 
 
 def _selection(fixture: Fixture, name: str, case: Mapping[str, Any]):
@@ -84,19 +88,14 @@ def _selection(fixture: Fixture, name: str, case: Mapping[str, Any]):
   return bridge.expand(fixture.meta, case, use_prompt_mask=True), task_index
 
 
-def _forward(program: Program, params: Mapping[str, np.ndarray],
-             images: np.ndarray, task_index: int, train: bool
-             ) -> dict[str, Any]:
+def _forward(model: classifier.PromptedClassifier,
+             params: Mapping[str, np.ndarray], images: np.ndarray,
+             task_index: int, train: bool) -> dict[str, Any]:
   """Outputs of our model under the recorded names."""
-  query_fn = steps.make_query(program.model)
-
-  def both_passes(params, images, task_index):
-    query = query_fn(params, images)
-    return query, program.model.apply(
-        state_lib.variables(params), images, query, task_index, train=train,
-        rngs={'dropout': jax.random.key(0)})
-
-  query, out = jax.jit(both_passes)(params, images, np.int32(task_index))
+  query = steps.make_query(model)(params, images)
+  out = model.apply(
+      state_lib.variables(params), images, query, np.int32(task_index),
+      train=train, rngs={'dropout': jax.random.key(0)})
   got = {'logits': out.logits, 'pre_logits': out.pre_logits,
          'query_features': query.cls, 'prompt_idx': out.selection.indices,
          'sim': out.selection.similarity}
@@ -105,15 +104,11 @@ def _forward(program: Program, params: Mapping[str, np.ndarray],
   return {name: value for name, value in got.items() if value is not None}
 
 
-def _class_token(program: Program, leaves: Mapping[str, np.ndarray],
+def _class_token(model: classifier.PromptedClassifier, params: Any,
                  images: np.ndarray) -> jax.Array:
   """[B, D] of the plain backbone."""
-  params = bridge.select(program, leaves)
-  backbone = {path.removeprefix('backbone/'): array
-              for path, array in params.items() if path.startswith('backbone/')}
-  features = program.model.backbone.apply(
-      state_lib.variables(backbone), images, read=vit.read_class_token)
-  return features.tokens[:, 0]
+  return model.apply(
+      state_lib.variables(params), images, method='class_token')
 
 
 def _tolerance(array: str, temperature: float) -> tol.Tolerance:

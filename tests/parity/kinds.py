@@ -19,6 +19,7 @@ import traceback
 import jax
 
 from tests.parity import fixture as fixture_lib
+from tests.parity import parts
 from tests.parity import report as report_lib
 
 # Module and function; modules are imported when needed, some are slow to.
@@ -52,7 +53,7 @@ def run(fixture: fixture_lib.Fixture, *, brief: bool = False
   module, function = _RUN[fixture.kind]
   module = importlib.import_module(f'{__package__}.{module}')
   try:
-    with jax.default_matmul_precision('highest'):
+    with jax.default_matmul_precision('highest'), parts.shared():
       getattr(module, function)(fixture, report)
   except Exception as e:  # pylint: disable=broad-exception-caught
     # Whatever stops one file must not keep the others from being run.

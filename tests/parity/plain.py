@@ -88,9 +88,9 @@ def run_rates(fixture: Fixture, report: Report) -> None:
     # 1e-5 of such a rate away from them).
     rounding = np.finfo(np.float32).eps * settings['base_learning_rate'].max()
     report.compare(
-        f'learning_rate ({_schedules(fixture)[index]})', got[same], want[same],
+        f'learning_rate ({_schedules(fixture)[index]})', got[same], want,
         tol.Tolerance(absolute=float(rounding), relative=tol.RATE.relative),
-        remark=f'{same.sum()} rows')
+        through=lambda want, same=same: want[same], remark=f'{same.sum()} rows')
 
 
 def _schedules(fixture: Fixture) -> Any:

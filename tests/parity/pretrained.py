@@ -25,6 +25,7 @@ import pathlib
 import tempfile
 from typing import Any
 
+import jax
 import numpy as np
 
 from models import pretrained
@@ -71,11 +72,13 @@ def _case(fixture: Fixture, report: Report, prefix: str,
                  out['leaf_count'])
   _positions(fixture, report, prefix, path, loaded[_POSITIONS],
              out['pos_embedding'], image_size)
-  want = bridge.params({leaf: out[leaf] for leaf in out if leaf not in (
-      'leaf_count', 'pos_embedding')}, program.config)
+  want = {leaf: out[leaf] for leaf in out if leaf not in (
+      'leaf_count', 'pos_embedding')}
   report.compare_tree(f'{prefix}/out/*', {
       leaf: array for leaf, array in loaded.items()
-      if not leaf.startswith('backbone/')}, want)
+      if not leaf.startswith('backbone/')}, want,
+                      through=lambda leaves: bridge.params(
+                          leaves, program.config))
   kept = pretrained.canonical(arrays)
   kept.pop(pretrained.POSITIONS)
   report.compare_tree(
@@ -98,13 +101,23 @@ def _load(program: program_lib.Program, path: str,
           in program.shapes.items() if leaf.startswith('backbone/')}
   weights = pretrained.load(path, program_lib.unflatten(like))
   image_size = image_size or program.model.backbone.image_size
-  fresh, loaded = (state_lib.initial_params(
-      program.model, backbone, image_size=image_size, seed=0)
-                   for backbone in (None, weights))
-  drawn = {k: v for k, v in fresh.items() if not k.startswith('backbone/')}
+  loaded = state_lib.initial_params(
+      program.model, weights, image_size=image_size, seed=0)
+  drawn = _drawn(program.model, image_size)
   untouched = all(np.array_equal(loaded[k], v) for k, v in drawn.items())
   recorded = bridge.params(init, program.config)
   return {**loaded, **recorded}, untouched and drawn.keys() == recorded.keys()
+
+
+def _drawn(model: Any, image_size: int) -> dict[str, np.ndarray]:
+  """Leaves of prompt and head of a fresh model."""
+  whole = state_lib.random_params(model, image_size=image_size)
+
+  def init(rng):
+    return {path: leaf for path, leaf in whole(rng).items()
+            if not path.startswith('backbone/')}
+
+  return jax.jit(init)(jax.random.key(0))
 
 
 def _positions(fixture: Fixture, report: Report, prefix: str, path: str,

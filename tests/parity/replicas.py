@@ -21,6 +21,7 @@ import jax
 import numpy as np
 import optax
 
+from tests.parity import observation
 from tests.parity.fixture import Unsupported
 from train_lib import eval_step as eval_step_lib
 from train_lib import optimizer as optimizer_lib
@@ -71,24 +72,20 @@ class Replicas:
     return parallel.unreplicate(self.state)
 
   def train(self, batch: Any, task: steps.TaskInfo
-            ) -> train_metrics.TrainMetrics:
-    """One training step on a batch [D, B, ...]."""
-    self.state, metrics = self._train_step(
-        self.state, self.frozen, batch, task)
-    return parallel.unreplicate(metrics)
-
-  def observe(self, batch: Any, task: steps.TaskInfo) -> dict[str, Any]:
-    """What the next training step will see, without making it.
+            ) -> tuple[dict[str, Any], train_metrics.TrainMetrics]:
+    """One training step on a batch [D, B, ...].
 
     Returns:
-      `grads` {path: array}: mean over devices, of every leaf that the clip
-      norm counts.  Per device: `logits` [D, B, C] before the class mask,
-      `prompt_idx` [D, B, K] and `reduce_sim` [D] (absent without a pool).
+      What the step saw, and its metrics.  Seen are `grads` {path: array}: mean
+      over devices, of every leaf that the clip norm counts; per device
+      `logits` [D, B, C] before the class mask, `prompt_idx` [D, B, K] and
+      `reduce_sim` [D] (absent without a pool).
     """
-    seen = jax.device_get(
-        self._observe_step(self.state, self.frozen, batch, task))
+    seen, (self.state, metrics) = self._train_step(
+        self.state, self.frozen, batch, task)
+    seen = jax.device_get(seen)
     seen['grads'] = jax.tree.map(lambda g: g[0], seen['grads'])
-    return seen
+    return seen, parallel.unreplicate(metrics)
 
   def evaluate(self, batch: Any, task: steps.TaskInfo) -> dict[str, Any]:
     """What the evaluation step says of a batch [D, B, ...], and its logits.
@@ -106,57 +103,35 @@ class Replicas:
   @functools.cached_property
   def _train_step(self):
     p = self.program
-    return self._pmap(steps.make_train_step(
+    step = observation.train_step(
         p.config, p.model, p.method, p.optimizer,
-        global_batch_size=self._global_batch_size))
+        global_batch_size=self._global_batch_size)
 
-  @functools.cached_property
-  def _observe_step(self):
-    config, model = self.program.config, self.program.model
-    gradients = steps.make_gradients(config, model, self.program.method)
-    forward = self._forward(train=True)
-
-    def observe(state, frozen, batch, task):
-      if config.weight_norm:
-        state = state.replace(params=steps.unit_head(state.params))
-      out = forward(state, frozen, batch, task)
-      seen = dict(grads=gradients(state, frozen, batch, task)[2],
-                  logits=out.logits)
+    def train(state, frozen, batch, task):
+      found, after = step(state, frozen, batch, task)
+      out = found['out']
+      seen = dict(grads=found['grads'], logits=out.logits)
       if out.selection.indices is not None:
         seen['prompt_idx'] = out.selection.indices
         seen['reduce_sim'] = -out.selection.losses['pull']
-      return seen
+      return seen, after
 
-    return self._pmap(observe)
+    return self._pmap(train)
 
   @functools.cached_property
   def _eval_step(self):
     config, model = self.program.config, self.program.model
-    eval_step = eval_step_lib.make_eval_step(config, model)
-    query_fn, forward = steps.make_query(model), self._forward(train=False)
-
-    def evaluate(state, frozen, batch, task):
-      query = query_fn(frozen, batch['image'])
-      everything = np.ones(task.class_mask.shape, bool)
-      sums = eval_step(state, frozen, batch, query, task, everything, True)
-      return sums, forward(state, frozen, batch, task).logits
-
-    return self._pmap(evaluate)
-
-  def _forward(self, *, train: bool):
-    """Query pass and prompted pass as the steps make them."""
-    model = self.program.model
     query_fn = steps.make_query(model)
 
-    def forward(state, frozen, batch, task):
-      params = state_lib.overlay(frozen, state.params)
-      return model.apply(
-          state_lib.variables(params), batch['image'],
-          query_fn(frozen, batch['image']),
-          task.index if train else np.int32(-1), train=train,
-          rngs={'dropout': jax.random.key(0)})
+    def evaluate(state, frozen, batch, task):
+      passes, listening = observation.listen(model)
+      eval_step = eval_step_lib.make_eval_step(config, listening)
+      everything = np.ones(task.class_mask.shape, bool)
+      sums = eval_step(state, frozen, batch, query_fn(frozen, batch['image']),
+                       task, everything, True)
+      return sums, passes[0][0].logits
 
-    return forward
+    return self._pmap(evaluate)
 
   def _pmap(self, step):
     return parallel.pmap(step, in_axes=(0, 0, 0, None), devices=self.devices)

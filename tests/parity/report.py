@@ -13,7 +13,7 @@
 # limitations under the License.
 """Comparisons and the lines they print.  NumPy only."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 from typing import Any
 
@@ -69,17 +69,49 @@ def difference(got: Any, want: Any, tolerance: tolerances.Tolerance
       float(off.max()), float(relative.max()), float(share.max()))
 
 
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+  """Two arrays or trees that were compared, to be compared again.
+
+  Attributes:
+    got: {path: array}, copies; an array is a tree of one leaf named ''.  Only
+      what lies in the memory of `recorded` is none: numbers that are compared
+      with themselves still agree when these change.
+    recorded: {name: array}, no copies.
+    through: makes of `recorded` what is compared with `got`.
+    tolerance: what is allowed.
+  """
+
+  got: Mapping[str, np.ndarray]
+  recorded: Mapping[str, np.ndarray]
+  through: Callable[[Mapping[str, np.ndarray]], Mapping[str, Any]]
+  tolerance: tolerances.Tolerance
+
+  def differences(self) -> dict[str, Difference]:
+    """As the arrays are now; leaves of one side alone are a problem."""
+    want, found = self.through(self.recorded), {}
+    for path in sorted(want.keys() - self.got.keys()):
+      found[path] = Difference(problem=f'no {path} here')
+    for path in sorted(self.got.keys() - want.keys()):
+      found[path] = Difference(problem=f'{path} not recorded')
+    for path in sorted(self.got.keys() & want.keys()):
+      found[path] = difference(self.got[path], want[path], self.tolerance)
+    return found
+
+
 class Report:
   """Lines about one file.
 
   Attributes:
     title: the file and its kind.
+    comparisons: all that were made.
     failures: lines that say FAIL.
     notes: lines about recorded arrays that cannot be compared, and why.
   """
 
   def __init__(self, title: str, *, brief: bool = False):
     self.title = title
+    self.comparisons: list[Comparison] = []
     self.failures: list[str] = []
     self.notes: list[str] = []
     self._brief = brief
@@ -96,20 +128,30 @@ class Report:
 
   def compare(self, name: str, got: Any, want: Any,
               tolerance: tolerances.Tolerance = tolerances.EXACT, *,
+              through: Callable[[np.ndarray], Any] = lambda want: want,
               remark: str = '') -> None:
-    """One line about one array."""
-    self._line(name, difference(got, want, tolerance), tolerance, remark)
+    """One line about one array, compared with `through(want)`."""
+    found = self._differences(
+        {'': got}, {'': want}, lambda tree: {'': through(tree[''])}, tolerance)
+    self._line(name, found[''], tolerance, remark)
 
   def compare_tree(self, name: str, got: Mapping[str, Any],
                    want: Mapping[str, Any],
-                   tolerance: tolerances.Tolerance = tolerances.EXACT) -> None:
-    """One line about all leaves; names must be the same on both sides."""
-    problems = [f'no {path} here' for path in sorted(want.keys() - got.keys())]
-    problems += [f'{path} not recorded'
-                 for path in sorted(got.keys() - want.keys())]
-    found = {path: difference(got[path], want[path], tolerance)
-             for path in sorted(got.keys() & want.keys())}
-    problems += [f'{p}: {d.problem}' for p, d in found.items() if d.problem]
+                   tolerance: tolerances.Tolerance = tolerances.EXACT, *,
+                   through: Callable[[Any], Any] = lambda want: want) -> None:
+    """One line about all leaves; names must be the same on both sides.
+
+    Args:
+      name: of the line.
+      got: ours.
+      want: recorded.
+      tolerance: of every leaf.
+      through: makes of `want` a tree with our names.
+    """
+    found = self._differences(got, want, through, tolerance)
+    problems = [d.problem if d.problem.endswith(('here', 'recorded'))
+                else f'{path}: {d.problem}'
+                for path, d in found.items() if d.problem]
     worst = max(found, key=lambda path: found[path].share, default='')
     total = Difference(
         *(max((getattr(d, field) for d in found.values()), default=0.0)
@@ -118,6 +160,13 @@ class Report:
     if total.share > 1:
       leaves += f', worst {worst}'
     self._line(name, total, tolerance, leaves)
+
+  def _differences(self, got: Any, want: Any, through: Any,
+                   tolerance: tolerances.Tolerance) -> dict[str, Difference]:
+    """Compares, and remembers what."""
+    kept = {path: _apart(leaf, want) for path, leaf in got.items()}
+    self.comparisons.append(Comparison(kept, want, through, tolerance))
+    return self.comparisons[-1].differences()
 
   def check(self, name: str, held: bool, remark: str) -> None:
     """One line about a condition."""
@@ -158,3 +207,11 @@ class Report:
     if 0 < share < np.inf:
       text += f'; worst at {100 * share:.3g} % of its tolerance: {name}'
     return text
+
+
+def _apart(leaf: Any, recorded: Mapping[str, Any]) -> np.ndarray:
+  """A copy, unless the leaf lies in the memory of a recorded array."""
+  leaf = np.asarray(leaf)
+  same = any(np.may_share_memory(leaf, other) for other in recorded.values()
+             if isinstance(other, np.ndarray))
+  return leaf if same else leaf.copy()

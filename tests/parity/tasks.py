@@ -110,8 +110,9 @@ class _Trial:
     for image, label in zip(self._images[t], self._labels[t], strict=True):
       batch = {name: x.reshape(len(replicas.devices), -1, *x.shape[1:])
                for name, x in (('image', image), ('label', label))}
-      self._frozen_moments.step(replicas.observe(batch, info)['grads'])
-      found.append(replicas.train(batch, info))
+      seen, metrics = replicas.train(batch, info)
+      self._frozen_moments.step(seen['grads'])
+      found.append(metrics)
     summaries = [merged.compute() for merged in _as_written(
         found, self._steps_per_epoch)]
     prefix = f'task_{t}/train_summary'
@@ -125,12 +126,11 @@ class _Trial:
   def _compare_state(self, t: int, moment: str) -> None:
     state, name = self._replicas.host_state(), f'task_{t}/{moment}'
     recorded = self._fixture.under(name)
-    params = bridge.params(
-        {k.removeprefix('params/'): v for k, v in recorded.items()
-         if k.startswith('params/')}, self._program.config)
+    params = self._fixture.under(f'{name}/params')
     if params:
-      self._report.compare_tree(f'{name}/params/*', state.params, params,
-                                tol.TASK_PARAMS)
+      self._report.compare_tree(
+          f'{name}/params/*', state.params, params, tol.TASK_PARAMS,
+          through=lambda leaves: bridge.params(leaves, self._program.config))
     counters = {
         'step': int(state.step),
         'opt/step': replicas_lib.counter(state, self._optimizer_made_at)}

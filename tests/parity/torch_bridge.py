@@ -41,6 +41,11 @@ def pictures(array: np.ndarray) -> np.ndarray:
   return array.transpose(0, 2, 3, 1)
 
 
+def products(rows: np.ndarray) -> np.ndarray:
+  """[n, k] -> [n, n]: the same for every basis of the columns' space."""
+  return rows @ rows.T
+
+
 def leaves(fixture: Fixture, prefix: str = 'params') -> dict[str, np.ndarray]:
   """Arrays under torch names."""
   return dict(fixture.under(prefix))

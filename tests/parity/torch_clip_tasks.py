@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from models import sentence_head
+from tests.parity import observation
 from tests.parity import tolerances as tol
 from tests.parity import torch_bridge as bridge
 from tests.parity import torch_clip_scores
@@ -92,7 +93,7 @@ class Tasks:
       want = self._fixture[f'{name}/basis']
       self._report.compare(f'{name}/rank', self._basis['rank'],
                            np.int32(want.shape[1]))
-      self._projector(f'{name}/basis', 'known', want @ want.T)
+      self._projector(f'{name}/basis', 'known', bridge.products)
       self._evaluate(task.index)
 
   def _between(self, hook: Any, task: Any, probe: probe_lib.Probe) -> None:
@@ -106,12 +107,13 @@ class Tasks:
     [basis] = self._state.memory['pgp'].values()
     return basis
 
-  def _projector(self, name: str, part: str, want: Any = None) -> None:
+  def _projector(self, name: str, part: str,
+                 through: Any = lambda want: want) -> None:
     """Compares F F^T of a part of the memory."""
     basis = self._basis[part]
     self._report.compare(
-        name, basis @ basis.T, self._fixture[name] if want is None else want,
-        tol.PROJECTION, remark=f'F F^T, {part}')
+        name, basis @ basis.T, self._fixture[name], tol.PROJECTION,
+        through=through, remark=f'F F^T, {part}')
 
   def _train(self, task: Any, i: int, first_step: int) -> None:
     """Compares a step, link by link."""
@@ -196,17 +198,17 @@ def make_step(program: program_lib.Program, batch_size: int) -> Any:
   config, model, method = program.config, program.model, program.method
 
   def step(state, frozen, batch, task):
-    loss, logits, grads, _ = steps.make_gradients(config, model, method)(
-        state, frozen, batch, task)
+    found, (after, rate) = observation.train_step(
+        config, model, method, program.optimizer, metrics=_Rate,
+        global_batch_size=batch_size)(state, frozen, batch, task)
+    grads = found['grads']
     projected, _ = method.transform.update(
         grads, method.transform.init(grads), memory=state.memory)
     rates = optimizer_lib.task_rates(method.rates, [_PROMPT], task)
-    after, rate = steps.make_train_step(
-        config, model, method, program.optimizer, metrics=_Rate,
-        global_batch_size=batch_size)(state, frozen, batch, task)
     return dict(
-        lr=rate * rates[_PROMPT], logits=logits, loss=loss,
-        grad_image=grads[_PROMPT], grad_image_projected=projected[_PROMPT],
+        lr=rate * rates[_PROMPT], logits=found['logits'],
+        loss=found['loss'], grad_image=grads[_PROMPT],
+        grad_image_projected=projected[_PROMPT],
         grad_ctx=grads[sentence_head.CONTEXT]), after
 
   return step

@@ -151,9 +151,9 @@ class _Trial:
       array = f'{name}/S_{space.replace("_", "")}'
       if array in self._fixture:
         got = subspace.scores(rows, self._meta['components'])
-        want = self._fixture[array]
-        self._report.compare(array, got @ got.T, want @ want.T,
-                             tol.RANDOM_PRODUCTS, remark='S S^T')
+        self._report.compare(
+            array, got @ got.T, self._fixture[array], tol.RANDOM_PRODUCTS,
+            through=bridge.products, remark='S S^T')
 
   def _bases(self, name: str, spaces: Any) -> None:
     """The bases that project in the task, and those after it was added."""
@@ -169,7 +169,7 @@ class _Trial:
                            np.int32(want.shape[1]))
       self._report.compare(
           f'{name}/basis_{theirs}', basis['known'] @ basis['known'].T,
-          want @ want.T, tol.PROJECTION, remark='F F^T')
+          want, tol.PROJECTION, through=bridge.products, remark='F F^T')
 
   def _final_queries(self) -> None:
     """What an input is: the first memory image through the final model."""

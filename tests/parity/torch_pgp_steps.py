@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from models.prompts import base
+from tests.parity import observation
 from tests.parity import tolerances as tol
 from tests.parity import torch_bridge as bridge
 from tests.parity.fixture import Fixture
@@ -91,10 +92,11 @@ class Steps:
     return 100 * correct / total
 
   def _compare(self, name: str, got: Any) -> None:
-    want, array = self._fixture[name], name.split('/')[-1]
+    array, through = name.split('/')[-1], lambda want: want
     if array == 'prompt_idx':  # prompts with equally many votes have no order
-      got, want = np.sort(got, axis=1), np.sort(want, axis=1)
-    self._report.compare(name, got, want, _TOLERANCE[array])
+      through = lambda indices: np.sort(indices, axis=1)
+    self._report.compare(name, through(got), self._fixture[name],
+                         _TOLERANCE[array], through=through)
 
   def embedded_choice(self, state: Any, images: np.ndarray) -> np.ndarray:
     """Prompts [n, K] by the maximum over embedded tokens, image by image."""
@@ -115,12 +117,11 @@ class Steps:
     """What the recorded names say, and the state after a real step."""
     program = self._program
     config, model, method = program.config, program.model, program.method
-    step = steps.make_train_step(
+    step = observation.train_step(
         config, model, method, program.optimizer, metrics=_NoMetrics,
         global_batch_size=np.ravel(self._fixture.meta['config']['batch'])[0])
-    loss, logits, grads, _ = steps.make_gradients(config, model, method)(
-        state, frozen, batch, task)
-    out, query = self._forward(state, frozen, batch, task.index, train=True)
+    found, (after, _) = step(state, frozen, batch, task)
+    grads, out = found['grads'], found['out']
     norm = jax.numpy.sqrt(sum(
         jax.numpy.sum(jax.numpy.square(g)) for g in grads.values()))
     clip = optimizer_lib.clip_by_given_norm(config.grad_clip_max_norm)
@@ -128,16 +129,21 @@ class Steps:
     projected, _ = method.transform.update(
         clipped, method.transform.init(grads), memory=state.memory)
     seen = dict(
-        query=query.cls, similarity=out.selection.similarity,
+        query=found['query'].cls, similarity=out.selection.similarity,
         prompt_idx=out.selection.indices,
         reduce_sim=-out.selection.losses['pull'], logits=out.logits,
-        cross_entropy=losses.mean_loss(logits, batch), loss=loss,
+        cross_entropy=losses.mean_loss(found['logits'], batch),
+        loss=found['loss'],
         grad_norm=norm, grad=grads, grad_clipped=clipped,
         grad_projected=projected)
-    return seen, step(state, frozen, batch, task)[0]
+    return seen, after
 
   def _evaluate(self, state, frozen, batch):
-    out, _ = self._forward(state, frozen, batch, np.int32(-1), train=False)
+    model = self._program.model
+    params = state_lib.variables(state_lib.overlay(frozen, state.params))
+    out = model.apply(
+        params, batch['image'], steps.make_query(model)(frozen, batch['image']),
+        np.int32(-1), train=False)
     return dict(logits=out.logits, prompt_idx=out.selection.indices,
                 reduce_sim=-out.selection.losses['pull'])
 
@@ -150,13 +156,6 @@ class Steps:
         params, batch['image'], base.Query(cls=embedded.max(1)), np.int32(-1),
         train=False, vote=False, method='select')
     return selection.indices
-
-  def _forward(self, state, frozen, batch, task_index, *, train):
-    model = self._program.model
-    query = steps.make_query(model)(frozen, batch['image'])
-    params = state_lib.variables(state_lib.overlay(frozen, state.params))
-    return model.apply(params, batch['image'], query, task_index,
-                       train=train), query
 
 
 class _NoMetrics:

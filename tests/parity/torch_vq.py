@@ -13,6 +13,7 @@
 # limitations under the License.
 """VQ-Prompt: its module, its schedules, and two tasks of training."""
 
+from collections.abc import Mapping
 import importlib
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 
 from models.prompts import base
 from models.prompts import vq_prompt
+from tests.parity import observation
 from tests.parity import tolerances as tol
 from tests.parity import torch_bridge as bridge
 from tests.parity import torch_vq_bridge as vq_bridge
@@ -161,7 +163,7 @@ class _Trial:
     pmap = lambda fn, axes: parallel.pmap(
         fn, in_axes=axes, devices=self._devices)
     self._step = pmap(self._train, (0, 0, 0, None))
-    self._eval = pmap(self._forward, (0, 0, 0))
+    self._eval = pmap(self._evaluation, (0, 0, 0))
 
   def run(self) -> None:
     """All tasks, each with a new optimizer."""
@@ -189,24 +191,26 @@ class _Trial:
     seen['lr'] = [rates['prompt/pool'], rates['head/kernel']]
     grads = seen.pop('grad')
     _compare(self._fixture, self._report, name, seen)
-    want = self._recorded(f'{name}/grad')
-    self._report.compare_tree(f'{name}/grad/*', grads, want, tol.GRADIENT)
-    self._compare_params(name, want, rates)
+    want = self._fixture.under(f'{name}/grad')
+    self._report.compare_tree(
+        f'{name}/grad/*', grads, want, tol.GRADIENT, through=self._own)
+    self._compare_params(name, self._own(want), rates)
 
   def _compare_params(self, name: str, grads: Any, rates: Any) -> None:
     """Entries whose gradient was rounding may be anywhere within some steps."""
-    want, got = self._recorded(f'{name}/params'), {}
+    recorded = self._fixture.under(f'{name}/params')
+    want, got = self._own(recorded), {}
     for path, leaf in self._state.params.items():
       noise = (np.abs(grads[path]) < _NOISE) & (grads[path] != 0)
       self._noisy[path] |= noise
       self._moved[path] += float(rates[path])
       near = np.abs(leaf - want[path]) <= self._moved[path]
       got[path] = np.where(self._noisy[path] & near, want[path], leaf)
-    self._report.compare_tree(f'{name}/params/*', got, want, tol.PORT_PARAMS)
+    self._report.compare_tree(
+        f'{name}/params/*', got, recorded, tol.PORT_PARAMS, through=self._own)
 
-  def _recorded(self, prefix: str) -> dict[str, np.ndarray]:
-    return vq_bridge.own(
-        bridge.leaves(self._fixture, prefix), self._meta['layers'])
+  def _own(self, leaves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return vq_bridge.own(leaves, self._meta['layers'])
 
   def _evaluate(self, t: int) -> None:
     seen = sum(map(len, self._meta['class_mask'][:t + 1]))
@@ -223,26 +227,23 @@ class _Trial:
   def _train(self, state, frozen, batch, task):
     """What the recorded names say, and the state after a real step."""
     program = self._program
-    step = steps.make_train_step(
+    step = observation.train_step(
         program.config, program.model, program.method, program.optimizer,
         metrics=vq_bridge.NoMetrics,
         global_batch_size=self._meta['config']['batch'])
-    loss, _, grads, _ = steps.make_gradients(
-        program.config, program.model, program.method)(
-            state, frozen, batch, task)
-    out = self._forward(state, frozen, batch, train=True)
+    found, (after, _) = step(state, frozen, batch, task)
+    out = found['out']
     first = self._meta['config']['pool'] * np.arange(len(self._meta['layers']))
     seen = dict(
-        logits_all=out.logits, loss=loss, grad=grads,
+        logits_all=out.logits, loss=found['loss'], grad=found['grads'],
         index=(out.selection.indices - first).T,
         prompt_loss=jnp.reshape(vq_bridge.weighted(
             program.method, out.selection.losses), 1))
-    return seen, step(state, frozen, batch, task)[0]
+    return seen, after
 
-  def _forward(self, state, frozen, batch, train=False):
+  def _evaluation(self, state, frozen, batch):
     model = self._program.model
     query = steps.make_query(model)(frozen, batch['image'])
     params = state_lib.variables(state_lib.overlay(frozen, state.params))
-    return model.apply(params, batch['image'], query,
-                       jnp.int32(0 if train else -1), train=train)
-
+    return model.apply(
+        params, batch['image'], query, jnp.int32(-1), train=False)

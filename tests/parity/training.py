@@ -89,14 +89,14 @@ def _saved_steps(fixture: Fixture) -> set[int]:
 def _one_step(replicas: replicas_lib.Replicas, batch: Any,
               task: steps.TaskInfo) -> dict[str, Any]:
   """Values under the names of `per_step/...`, and the gradients."""
-  seen = replicas.observe(batch, task)
+  seen, metrics = replicas.train(batch, task)
   trainable = replicas.host_state().params
   parts = {True: {}, False: {}}
   for path, grad in seen['grads'].items():
     parts[path in trainable][path] = grad
   seen['l2_grads_trainable'] = replicas_lib.l2(parts[True])
   seen['l2_grads_frozen'] = replicas_lib.l2(parts[False])
-  return {**seen, **replicas.train(batch, task).compute()}
+  return {**seen, **metrics.compute()}
 
 
 def _compare_steps(fixture: Fixture, report: Report,
@@ -111,11 +111,13 @@ def _compare_steps(fixture: Fixture, report: Report,
 
 def _compare_gradients(fixture: Fixture, report: Report, grads: Any,
                        program: Any) -> None:
-  want = bridge.params(fixture.under('step_1/grad'), program.config)
+  through = lambda leaves: bridge.params(leaves, program.config)
+  want = fixture.under('step_1/grad')
   if want:
     trainable = program.split(program.shapes)[1]
     got = {path: g for path, g in grads.items() if path in trainable}
-    report.compare_tree('step_1/grad/*', got, want, tol.GRADIENT)
+    report.compare_tree(
+        'step_1/grad/*', got, want, tol.GRADIENT, through=through)
   norms = {bridge.our_path(path): norm
            for path, norm in fixture.under('step_1/grad_l2').items()}
   if norms:
@@ -127,16 +129,18 @@ def _compare_gradients(fixture: Fixture, report: Report, grads: Any,
 def _compare_state(fixture: Fixture, report: Report, step: int, state: Any,
                    program: Any, base_rate: float) -> None:
   name = f'after_step_{step}'
-  want = bridge.params(fixture.under(f'{name}/params'), program.config)
-  report.compare_tree(f'{name}/params/*', state.params, want,
-                      tol.params_after(step, base_rate))
+  through = lambda leaves: bridge.params(leaves, program.config)
+  report.compare_tree(
+      f'{name}/params/*', state.params, fixture.under(f'{name}/params'),
+      tol.params_after(step, base_rate), through=through)
   if f'{name}/opt/step' in fixture:
     first_step = fixture.meta.get('initial_step', 0)
     report.compare(f'{name}/opt/step', replicas_lib.counter(state, first_step),
                    fixture[f'{name}/opt/step'])
   for kind in replicas_lib.MOMENTS:
-    want = bridge.params(fixture.under(f'{name}/opt/{kind}'), program.config)
+    want = fixture.under(f'{name}/opt/{kind}')
     if want:
       got = replicas_lib.moment(state.opt_state, kind)
       report.compare_tree(f'{name}/opt/{kind}/*', got or {}, want,
-                          _MOMENTS.get(kind, tol.FIRST_MOMENT))
+                          _MOMENTS.get(kind, tol.FIRST_MOMENT),
+                          through=through)

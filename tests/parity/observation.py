@@ -1,0 +1,101 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The real training step, which hands out what it computes on its way.
+
+A second pass for the recorded values would have to be compiled as well, and
+would not be the pass that is trained on.
+"""
+
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+from train_lib import losses
+from train_lib import steps
+
+
+def train_step(*args: Any, **options: Any) -> Callable[..., Any]:
+  """The step of `steps.make_train_step` on images, listened to.
+
+  Args:
+    *args, **options: of `steps.make_train_step`.
+
+  Returns:
+    `step(state, frozen, batch, task) -> (found, what the real step returns)`;
+    found are `query`, `out` of the prompted pass with logits before the class
+    mask, and `loss`, `logits` and `grads` as `steps.make_gradients` has them.
+  """
+  found: dict[str, Any] = {}
+  make_query, make_gradients = steps.make_query, steps.make_gradients
+
+  def listening_query(model):
+    query = make_query(model)
+
+    def run(*arrays):
+      found['query'] = query(*arrays)
+      return found['query']
+
+    return run
+
+  def listening_gradients(*parts):
+    gradients = make_gradients(*parts)
+
+    def run(*arrays):
+      loss, logits, grads, (memory, out) = gradients(*arrays)
+      found.update(loss=loss, logits=logits, grads=grads, out=out)
+      return loss, logits, grads, memory
+
+    return run
+
+  with (mock.patch.object(steps, 'make_query', listening_query),
+        mock.patch.object(steps, 'make_gradients', listening_gradients),
+        mock.patch.object(losses, 'image_loss', _loss_and_pass)):
+    step = steps.make_train_step(*args, **options)
+
+  def observed(*arrays):
+    after = step(*arrays)
+    return dict(found), after
+
+  return observed
+
+
+def _loss_and_pass(config: Any, model: Any, method: Any,
+                   image_loss: Any = losses.image_loss) -> Callable[..., Any]:
+  """`losses.image_loss`, whose memory becomes (memory, prompted pass)."""
+  passes, listening = listen(model)
+  loss_fn = image_loss(config, listening, method)
+
+  def run(*arrays):
+    passes.clear()
+    loss, (logits, memory) = loss_fn(*arrays)
+    return loss, (logits, (memory, passes[0]))
+
+  return run
+
+
+def listen(model: Any) -> tuple[list[Any], Any]:
+  """A list, and the model, which puts there what its `apply` returns."""
+  found = []
+
+  class Listening:
+    """All else is the model's."""
+
+    def __getattr__(self, name):
+      return getattr(model, name)
+
+    def apply(self, *args, **options):
+      found.append(model.apply(*args, **options))
+      return found[-1]
+
+  return found, Listening()

@@ -1,0 +1,28 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Every recorded file of the PyTorch ports, and that each number counts."""
+
+from tests.parity import recordings
+from tests.parity import tampering
+
+finished = recordings.finished(recordings.PORTS)
+
+
+def test_recorded_numbers(finished):
+  _, report = finished
+  assert report.passed, '\n'.join(report.failures)
+
+
+def test_each_number_counts(finished):
+  assert not tampering.unnoticed(*finished)
