@@ -45,6 +45,8 @@ def set_up(num_devices: int) -> None:
       'PYTHONPATH': os.pathsep.join(filter(None, paths)),
       'TF_CPP_MIN_LOG_LEVEL': '2',
       'TF_ENABLE_ONEDNN_OPTS': '0',
+      # A second thread only waits for the first at these sizes.
+      'OPENBLAS_NUM_THREADS': '1',
       'JAX_COMPILATION_CACHE_DIR': cache(
           os.environ.get('JAX_COMPILATION_CACHE_DIR', '')),
       # Tiny programs make up most of the suite: cache them all.

@@ -22,6 +22,8 @@ import pytest
 from tests import environment
 from tests import fakes
 
+pytestmark = pytest.mark.slow
+
 _RECIPE = '''
 import functools, os, resource, signal
 import pytest

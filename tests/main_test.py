@@ -23,6 +23,8 @@ from tests import environment
 from tests import fakes
 from tests.input_pipeline import small_data
 
+pytestmark = pytest.mark.slow
+
 _RECIPE = '''
 import sys
 from tests import fakes

@@ -13,8 +13,12 @@
 # limitations under the License.
 """Every recorded file of the PyTorch ports, and that each number counts."""
 
+import pytest
+
 from tests.parity import recordings
 from tests.parity import tampering
+
+pytestmark = pytest.mark.slow
 
 finished = recordings.finished(recordings.PORTS)
 

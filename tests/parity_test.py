@@ -29,6 +29,8 @@ from tests.parity import report as report_lib
 from tests.parity import tampering
 from tests.parity.tolerances import Tolerance
 
+pytestmark = pytest.mark.slow
+
 finished = recordings.finished(recordings.OFFICIAL)
 
 

@@ -13,7 +13,11 @@
 # limitations under the License.
 """What a run holds after more tasks; the command itself takes minutes."""
 
+import pytest
+
 from benchmarks import many_tasks
+
+pytestmark = pytest.mark.slow
 
 
 def test_later_tasks_hold_and_compile_nothing_more(tmp_path):

@@ -24,6 +24,8 @@ from benchmarks import measure
 from benchmarks import train_step
 from tests import environment
 
+pytestmark = pytest.mark.slow
+
 FIGURES = [key for key, _, _ in train_step.COLUMNS]
 SIZES = {'image_size': 16, 'batch': 2, 'steps': 1}
 

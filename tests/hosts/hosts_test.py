@@ -29,6 +29,8 @@ from tests.torture import comparison
 from tests.torture import victim as torture
 from train_lib import hosts
 
+pytestmark = pytest.mark.slow
+
 _SILENT = '''
 import sys, time
 from train_lib import hosts

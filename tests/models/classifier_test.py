@@ -24,6 +24,8 @@ from models import pretrained
 from tests import fakes
 from train_lib import state as state_lib
 
+pytestmark = pytest.mark.slow
+
 LENGTH, TOP_K = 2, 2
 NUM_TOKENS = LENGTH * TOP_K
 

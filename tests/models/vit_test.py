@@ -24,6 +24,8 @@ from models import vit
 from tests import fakes
 from train_lib import state as state_lib
 
+pytestmark = pytest.mark.slow
+
 # name: (patch, width, depth, MLP width, image side), of the papers.
 GEOMETRY = {
     'ViT-Ti_16': (16, 192, 12, 768, 224),

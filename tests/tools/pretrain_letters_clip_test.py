@@ -30,6 +30,8 @@ from tools import letter_names
 from tools import letters
 from tools import pretrain_letters_clip
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = pathlib.Path(__file__).parents[2] / 'models/weights/letters_clip'
 
 

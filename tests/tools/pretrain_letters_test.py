@@ -28,6 +28,8 @@ from models import vit
 from tools import letters
 from tools import pretrain_letters
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = (pathlib.Path(__file__).parents[2]
            / 'models' / 'weights' / 'letters_vit.npz')
 BATCH = 16

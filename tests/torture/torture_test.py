@@ -11,10 +11,14 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""A few kills of a real run; `python -m tests.torture` does more."""
+"""A kill of a real run; `python -m tests.torture` does more."""
+
+import pytest
 
 from tests.torture import __main__ as torture
 from tests.torture import comparison
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_run_that_was_killed_ends_as_if_it_was_not(tmp_path, capsys):

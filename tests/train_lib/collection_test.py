@@ -28,6 +28,8 @@ from train_lib import collection
 from train_lib import state as state_lib
 from train_lib import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def inputs(tmp_path_factory):

@@ -29,6 +29,8 @@ from train_lib import state as state_lib
 from train_lib import train
 from train_lib import workdir as workdir_lib
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def prepared(tmp_path_factory):

@@ -26,6 +26,8 @@ from train_lib import parallel
 from train_lib import state as state_lib
 from train_lib import steps
 
+pytestmark = pytest.mark.slow
+
 ONE, TWO = jax.devices()[:1], jax.devices()[:2]
 
 

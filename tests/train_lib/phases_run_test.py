@@ -38,6 +38,8 @@ from train_lib import train
 from train_lib.place import DONE
 from train_lib.place import TRAINING
 
+pytestmark = pytest.mark.slow
+
 ROWS, WIDTH = 16, 16
 WARM, ALIGN = 3, 4  # steps of the phases around 5 steps on images
 

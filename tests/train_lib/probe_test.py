@@ -25,6 +25,8 @@ from train_lib import probe as probe_lib
 from train_lib import state as state_lib
 from train_lib import train
 
+pytestmark = pytest.mark.slow
+
 
 def _setting(folder, devices, **changes):
   """(program, stream, frozen, host state, probe) with random parameters.

@@ -30,6 +30,8 @@ from tests.projections import WIDTH
 from train_lib import projection
 from train_lib import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def inputs(tmp_path_factory):

@@ -29,6 +29,8 @@ from train_lib import state as state_lib
 from train_lib import steps
 from train_lib import train
 
+pytestmark = pytest.mark.slow
+
 HEAD = {'method': 'none', 'vit_classifier': 'token'}
 WHOLE = {**HEAD, 'freeze_part': ()}
 ONE = jax.devices()[:1]

@@ -15,6 +15,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 import input_pipeline
 from tests import fakes
@@ -23,6 +24,8 @@ from train_lib import program as program_lib
 from train_lib import replay
 from train_lib import steps
 from train_lib import train
+
+pytestmark = pytest.mark.slow
 
 DER = {'replay.capacity': 14, 'replay.policy': 'reservoir',
        'replay.dark_weight': 0.3, 'replay.label_weight': 0.7}

@@ -23,6 +23,8 @@ from train_lib import parallel
 from train_lib import state as state_lib
 from train_lib import steps
 
+pytestmark = pytest.mark.slow
+
 ONE = jax.devices()[:1]
 CALM = {'optim': 'sgd', 'grad_clip_max_norm': 0.3, 'learning_rate': 8.0,
         'prompt_pool_param.batchwise_prompt': False}

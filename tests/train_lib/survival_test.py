@@ -45,6 +45,8 @@ from train_lib.place import DONE
 from train_lib.place import TRAINED
 from train_lib.place import TRAINING
 
+pytestmark = pytest.mark.slow
+
 LOG, PROBE, SCORES = run_log.RunLog, probe_lib.Probe, evaluate.Evaluator
 REBALANCE = {'rebalance.epochs': 1, 'rebalance.batch_ratio': 2,
              'rebalance.learning_rate': 0.02}

@@ -105,6 +105,7 @@ def _tiny(good):
                            init_checkpoint=f'{good}/vit.npz')
 
 
+@pytest.mark.slow
 def test_random_configs_run_or_are_refused(tiny, tmp_path):
   good, refused = random_configs.accepted(45, tiny, derandomize=True)
   assert refused.total() >= 5 and len(good) >= 5

@@ -39,6 +39,8 @@ from train_lib import zero_shot
 from train_lib.place import TRAINED
 from train_lib.place import TRAINING
 
+pytestmark = pytest.mark.slow
+
 # 40 images a task: 2 x 3 steps, 2 x 5 on images, 2 x (4 and 6) of alignment.
 STEPS = (6 + 10, 6 + 10 + 8, 6 + 10 + 12)
 

@@ -33,6 +33,8 @@ from train_lib import state as state_lib
 from train_lib import steps
 from train_lib import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(name='inputs', scope='module')
 def _inputs(tmp_path_factory):

@@ -23,6 +23,8 @@ from train_lib import parallel
 from train_lib import probe as probe_lib
 from train_lib import train
 
+pytestmark = pytest.mark.slow
+
 ALL = {'selector': 6, 'prompt': 10, 'alignment': 8}
 OFF = {'use_e_prompt': False, 'vit_classifier': 'query'}
 

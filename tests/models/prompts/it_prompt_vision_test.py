@@ -28,6 +28,8 @@ from train_lib import program as program_lib
 from train_lib import startup
 from train_lib import train
 
+pytestmark = pytest.mark.slow
+
 RECIPE = 'cifar100_it_prompt_vision'
 
 

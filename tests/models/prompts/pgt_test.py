@@ -36,6 +36,8 @@ from train_lib import startup
 from train_lib import state as state_lib
 from train_lib import steps
 
+pytestmark = pytest.mark.slow
+
 ONE = jax.devices()[:1]
 LAYERS, SIZES = (0, 1), (2, 2, 2)
 RATE = 0.3 * 8 / 256

@@ -35,6 +35,8 @@ from train_lib import steps
 from train_lib import subspace
 from train_lib import train
 
+pytestmark = pytest.mark.slow
+
 PROMPT, CONTEXT = 'prompt/tokens', 'head/context'
 
 

@@ -31,6 +31,8 @@ from train_lib import startup
 from train_lib import steps
 from train_lib import train
 
+pytestmark = pytest.mark.slow
+
 # One block, two prompts of two tokens (one for keys, one for values), width 2.
 KEYS = np.float32([[[3, 0], [0, 0.5]]])
 POOL = np.float32([[[[1, 0], [0, 0]], [[0, 0], [0, 4]]]])

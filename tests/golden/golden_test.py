@@ -1,0 +1,99 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""A recipe, a preset or a short run that changed shows as a diff here."""
+
+import importlib
+
+import pytest
+
+from tests.golden import __main__ as command
+from tests.golden import recipes
+from tests.golden import runs
+
+_HOW = ('is not what is written: `python -m tests.golden --write`, then read '
+        'the diff')
+
+
+@pytest.fixture(name='texts', scope='module')
+def _texts():
+  """Also checks that each recipe can run under each preset."""
+  return recipes.texts()
+
+
+def test_recipes_and_presets_are_what_is_written(texts):
+  assert set(texts) == set(recipes.written())
+  for path, text in texts.items():
+    assert text == (recipes.FOLDER / path).read_text(), f'{path} {_HOW}'
+
+
+def test_only_what_has_no_such_protocol_is_refused(texts):
+  refused = {path: [line for line in text.splitlines() if ' has no ' in line]
+             for path, text in texts.items()}
+  [line] = refused.pop('presets/jax_v1.txt')
+  assert line.strip().startswith('preset jax_v1 has no dualprompt; choose')
+  assert not any(refused.values())
+  # Otherwise a refusal would be a text like any other.
+  for path, text in texts.items():
+    for entry in text.splitlines():
+      assert ' = ' in entry or entry[-1:] in ',:' or line == entry, path
+
+
+def test_a_changed_recipe_shows_in_its_text_and_its_paragraphs(
+    texts, monkeypatch):
+  module = importlib.import_module('configs.digits_online_l2p')
+  original = module.get_config
+
+  def changed(preset=''):
+    config = original(preset)
+    config.num_epochs = 7
+    return config
+
+  monkeypatch.setattr(module, 'get_config', changed)
+  monkeypatch.setattr(recipes, 'RECIPES', ['digits_online_l2p'])
+  monkeypatch.setattr(recipes.presets, 'PRESETS', {'strict': {}})
+  found = recipes.texts()
+  path = 'recipes/digits_online_l2p.txt'
+  assert set(found[path].splitlines()) ^ set(texts[path].splitlines()) == {
+      'num_epochs = 7', 'num_epochs = 1'}
+  assert 'num_epochs' not in found['presets/strict.txt']
+
+
+_KEPT = 'task,eval_set,selection,correct,total\n0,0,batch,7,10\n'
+
+
+@pytest.mark.parametrize('found, share, message', [
+    (_KEPT, 0.0, ''), (_KEPT.replace('7', '8'), 0.1, ''),
+    (_KEPT.replace('7', '8'), 0.0,
+     '1 of 1 counts differ, the first in batch, task 0, set 0: 7 of 10 -> 8 of '
+     '10'),
+    (_KEPT.replace('7', '9'), 0.1, '7 of 10 -> 9 of 10'),
+    (_KEPT.replace('10', '11'), 0.5, '7 of 10 -> 7 of 11'),
+    (_KEPT + '1,0,batch,3,10\n', 0.5, 'other evaluations: 1 are kept, 2 were')])
+def test_counts_that_differ(found, share, message):
+  told = runs.difference(_KEPT, found, share=share)
+  assert message in told and bool(told) == bool(message)
+
+
+def test_every_run_has_its_counts():
+  for name in runs.RUNS:
+    rows = runs.kept(name).splitlines()
+    assert rows[0] == _KEPT.splitlines()[0] and len(rows) > 3, name
+  assert {path.stem for path in runs.COUNTS.glob('*.csv')} == set(runs.RUNS)
+
+
+@pytest.mark.slow
+def test_a_short_run_counts_what_is_kept(capsys):
+  """By the command itself; the other runs are for whoever moves code."""
+  assert command.main(['digits_online_l2p']) == 0
+  assert capsys.readouterr().out.endswith('nothing differs\n')

@@ -1,0 +1,102 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What each recipe and each preset sets, as text.
+
+  texts = recipes.texts()              # {'recipes/digits_l2p.txt': 'key = ...'}
+
+A recipe is written as its difference from `configs/base.py`, a preset as its
+difference from each recipe; recipes that it changes alike share a paragraph.
+Both are resolved: as a run sees them, not as a file happens to say it.
+"""
+
+import importlib
+import pathlib
+import textwrap
+from typing import Any
+
+import ml_collections
+
+from configs import base
+from configs import presets
+from models import pretrained
+from train_lib import config_values
+from train_lib import startup
+
+FOLDER = pathlib.Path(__file__).resolve().parent
+_ROOT = FOLDER.parents[1]
+_CONFIGS = _ROOT / 'configs'
+RECIPES = sorted(path.stem for path in _CONFIGS.glob('*_*.py')
+                 if path.stem != '__init__')
+
+
+def texts() -> dict[str, str]:
+  """`{path under tests/golden: what must stand there}`."""
+  plain = {name: resolved(name) for name in RECIPES}
+  defaults = dict(config_values.leaves(base.get_config()))
+  return {
+      **{f'recipes/{name}.txt': _lines(_difference(defaults, values))
+         for name, values in plain.items()},
+      **{f'presets/{preset}.txt': _of_preset(preset, plain)
+         for preset in presets.PRESETS}}
+
+
+def written() -> list[str]:
+  """Paths that stand there now."""
+  return sorted(str(path.relative_to(FOLDER)) for kind in ('recipes', 'presets')
+                for path in (FOLDER / kind).glob('*.txt'))
+
+
+def resolved(name: str, preset: str = '') -> dict[str, Any]:
+  """`{dotted key: value}` of a recipe as a run sees it.
+
+  Only `input_range=weights` stays as it is, which is read off the weights.
+
+  Raises:
+    ValueError: the recipe cannot run, or not under this preset.
+  """
+  config = importlib.import_module(f'configs.{name}').get_config(
+      *filter(None, [preset]))
+  weights, config.init_checkpoint = config.init_checkpoint, None
+  expanded = startup.expand(config)
+  runnable = ml_collections.ConfigDict(expanded)
+  runnable.init_checkpoint = pretrained.RANDOM
+  startup.check(runnable)
+  values = dict(config_values.leaves(expanded))
+  if weights and weights.startswith(str(_ROOT)):
+    weights = str(pathlib.Path(weights).relative_to(_ROOT))
+  return {**values, 'init_checkpoint': weights}
+
+
+def _of_preset(preset: str, plain: dict[str, dict[str, Any]]) -> str:
+  """Paragraphs of a preset, each under the recipes it is about."""
+  groups: dict[str, list[str]] = {}
+  for name, values in plain.items():
+    try:
+      text = _lines(_difference(values, resolved(name, preset)))
+    except ValueError as refused:
+      text = f'{refused}\n'
+    groups.setdefault(text, []).append(name)
+  return '\n'.join(
+      textwrap.fill(', '.join(names), 80, break_long_words=False) + ':\n'
+      + textwrap.indent(text, '  ') for text, names in groups.items())
+
+
+def _difference(before: dict[str, Any], after: dict[str, Any]
+                ) -> dict[str, Any]:
+  return {key: value for key, value in after.items() if value != before[key]}
+
+
+def _lines(values: dict[str, Any]) -> str:
+  return ''.join(f'{key} = {value!r}\n' for key, value in sorted(
+      values.items()))
