@@ -64,7 +64,7 @@ def _write_recipe(folder, **changes):
 def _session(tmp_path_factory, repository):
   """(folder, {command: [status, stdout, stderr, slow modules, ...]})."""
   folder = tmp_path_factory.mktemp('session')
-  recipe = _write_recipe(folder / 'inputs')
+  recipe = _write_recipe(folder / 'inputs', comparisons=('class_mean',))
   for label in 'ab':
     for i in range(20):
       small_data.write_picture(folder / f'pets/{label}/{i}.png', i)
@@ -138,26 +138,21 @@ def test_nothing_that_is_slow_to_import_is_imported_before_it_is_needed(
 
 
 def test_debug_shows_the_traceback(tmp_path, repository):
-  done = _main(repository, tmp_path, '--debug',
-               recipe=_write_recipe(tmp_path / 'inputs', method='l3p'))
+  recipe = _write_recipe(tmp_path / 'inputs', method='l3p')
+  done = subprocess.run(
+      [sys.executable, str(repository / 'main.py'), f'--my_config={recipe}',
+       f'--workdir={tmp_path / "run"}', '--debug'],
+      env=environment.of_child(), cwd=tmp_path, text=True, capture_output=True,
+      timeout=300, check=False)
   assert done.returncode != 0
   assert 'Traceback' in done.stderr and 'l3p' in done.stderr
   assert not (tmp_path / 'run').exists()
 
 
-def test_a_run_ends_with_tables(tmp_path, repository):
-  done = _main(repository, tmp_path, recipe=_write_recipe(
-      tmp_path / 'inputs', comparisons=('class_mean',)))
-  assert done.returncode == 0, done.stderr
-  assert (tmp_path / 'run/results.json').is_file()
-  assert 'avg_acc' in done.stdout and 'forgetting' in done.stdout
-  assert 'nearest class mean' in done.stdout
-
-
-def _main(repository, folder, *arguments, recipe):
-  """Runs main.py on one device from another folder; text of both streams."""
-  return subprocess.run(
-      [sys.executable, str(repository / 'main.py'), f'--my_config={recipe}',
-       f'--workdir={folder / "run"}', *arguments],
-      env=environment.of_child(), cwd=folder, text=True, capture_output=True,
-      timeout=300, check=False)
+def test_a_run_ends_with_tables(session):
+  folder, told, _ = session
+  status, output, errors, *_ = told['run']
+  assert status == 0, errors
+  assert (folder / 'run/results.json').is_file()
+  assert 'avg_acc' in output and 'forgetting' in output
+  assert 'nearest class mean' in output

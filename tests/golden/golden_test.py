@@ -95,5 +95,5 @@ def test_every_run_has_its_counts():
 @pytest.mark.slow
 def test_a_short_run_counts_what_is_kept(capsys):
   """By the command itself; the other runs are for whoever moves code."""
-  assert command.main(['digits_online_l2p']) == 0
+  assert command.main(['digits_clip_zeroshot']) == 0
   assert capsys.readouterr().out.endswith('nothing differs\n')

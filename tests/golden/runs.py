@@ -57,14 +57,15 @@ class Run:
 _REPLAY = ('replay.capacity=60', 'replay.policy=reservoir',
            'replay.dark_weight=0.3', 'replay.review_epochs=1')
 _IT_PROMPT = ('it_prompt.selector_epochs=2', 'it_prompt.align_epochs=1')
+# Their data are made of digits first.
+_OF_LOOKS = {'digits_domain_l2p', 'digits_sequence_l2p'}
 RUNS = {
     **{name: Run(name) for name in (
         'digits_l2p', 'digits_dualprompt', 'digits_b4_inc2_l2p',
         'digits_online_l2p', 'digits_pgt', 'digits_convprompt',
         'digits_clip_zeroshot', 'digits_clip_pgp')},
     # The first images of a split are those of the first domain or data set.
-    **{name: Run(name, ('subsample_rate=-1',))
-       for name in ('digits_domain_l2p', 'digits_sequence_l2p')},
+    **{name: Run(name, ('subsample_rate=-1',)) for name in sorted(_OF_LOOKS)},
     'digits_gaussian_l2p': Run('digits_gaussian_l2p',
                                ('continual.num_tasks=10',)),
     'digits_vq_prompt': Run('digits_vq_prompt', ('rebalance.epochs=2',)),
@@ -83,17 +84,8 @@ class Bench:
   """Runs by one or more copies of the source tree, side by side."""
 
   def __init__(self, folder: pathlib.Path, trees: Mapping[str, pathlib.Path]):
-    """Makes the data sets that are made of digits.
-
-    Args:
-      folder: for data and workdirs.
-      trees: root of each copy, by a name.
-    """
+    """Takes a folder for data and workdirs, and each copy's root by a name."""
     self._folder, self._trees = folder, trees
-    subprocess.run(
-        [sys.executable, 'tools/write_digit_sets.py', f'--output={folder}'],
-        cwd=environment.ROOT, check=True, stdout=subprocess.DEVNULL,
-        env=self._environment())
 
   def run(self, names: Sequence[str]
           ) -> Iterator[tuple[str, dict[str, pathlib.Path]]]:
@@ -102,6 +94,11 @@ class Bench:
     Raises:
       RuntimeError: one did not end well.
     """
+    if not _OF_LOOKS.isdisjoint(names):
+      subprocess.run(
+          [sys.executable, 'tools/write_digit_sets.py',
+           f'--output={self._folder}'], cwd=environment.ROOT, check=True,
+          stdout=subprocess.DEVNULL, env=self._environment())
     with futures.ThreadPoolExecutor(_PROCESSES) as pool:
       started = {name: [pool.submit(self._execute, tree, name)
                         for tree in self._trees] for name in names}
