@@ -30,6 +30,8 @@ from models import vit
 from tests import fakes
 from train_lib import state as state_lib
 
+pytestmark = pytest.mark.slow
+
 RECORDED = pathlib.Path(__file__).with_name('clip_reference.npz')
 VARIANT = 'CLIP-testing'
 

@@ -26,6 +26,8 @@ from train_lib import report
 from train_lib import run_log
 from train_lib import workdir as workdir_lib
 
+pytestmark = pytest.mark.slow
+
 CONFIG = {'num_epochs': 1, 'eval_per_epochs': 0, 'checkpoint_every_steps': 3,
           'method': 'none', 'vit_classifier': 'token'}
 

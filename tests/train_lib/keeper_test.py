@@ -33,6 +33,8 @@ from train_lib import train
 from train_lib import workdir
 from train_lib.place import DONE
 
+pytestmark = pytest.mark.slow
+
 
 def _stream(num_images, *, batch, epochs):
   task = types.SimpleNamespace(num_examples=num_images)

@@ -31,6 +31,8 @@ from train_lib import replay
 from train_lib import steps
 from train_lib import train
 
+pytestmark = pytest.mark.slow
+
 ONE = jax.devices()[:1]
 # Tasks of 5 training steps, and of 0, 2 * 2 and 2 * 4 of re-balancing.
 CONFIG = {**fakes.VQ_PROMPT, 'num_epochs': 1, 'eval_per_epochs': 0}
