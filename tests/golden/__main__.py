@@ -111,8 +111,12 @@ def main(arguments: list[str] | None = None) -> int:
       return 0
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
-    good = (check_against(folder, names, options.against) if options.against
-            else check_counts(folder, names, write=options.write))
+    try:
+      good = (check_against(folder, names, options.against) if options.against
+              else check_counts(folder, names, write=options.write))
+    except (RuntimeError, subprocess.CalledProcessError) as error:
+      print(f'error: {error}', file=sys.stderr)  # below what git or a run told
+      return 1
   verdict = 'written' if options.write else (
       'nothing differs' if good else 'NOT the same')
   print(f'{len(names)} runs, {time.monotonic() - started:.0f} s: {verdict}')

@@ -15,11 +15,14 @@
 
 import importlib
 
+import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from tests.golden import __main__ as command
 from tests.golden import recipes
 from tests.golden import runs
+from tests.torture import comparison
 
 _HOW = ('is not what is written: `python -m tests.golden --write`, then read '
         'the diff')
@@ -83,6 +86,29 @@ _KEPT = 'task,eval_set,selection,correct,total\n0,0,batch,7,10\n'
 def test_counts_that_differ(found, share, message):
   told = runs.difference(_KEPT, found, share=share)
   assert message in told and bool(told) == bool(message)
+
+
+@pytest.mark.parametrize('rows, state, message', [
+    ('a\nb\n', {}, ''), ('a\nc\n', {}, 'results.csv: b -> c'),
+    ('a\n', {}, 'results.csv: b -> None'),
+    ('a\nb\n', {'params/w': np.float32([1, np.nextafter(np.float32(2), 3)])},
+     'state: params/w differs'),
+    ('a\nb\n', {'memory/x': np.ones(1)}, 'state: memory/x is in one of them')])
+def test_two_runs_that_differ_in_a_bit(tmp_path, rows, state, message):
+  folders = tmp_path / 'then', tmp_path / 'now'
+  plain = {'params/w': np.float32([1, 2]), 'step': np.int32(3)}
+  for folder, text, more in zip(folders, ('a\nb\n', rows), ({}, state),
+                                strict=True):
+    with ocp.StandardCheckpointer() as writer:
+      writer.save(folder / 'checkpoints/0/state', {**plain, **more})
+    (folder / 'results.csv').write_text(text)
+  found = comparison.outcome(*folders)
+  assert message in found and bool(found) == bool(message)
+
+
+def test_a_revision_that_is_none_is_told_in_one_line(capfd):
+  assert command.main(['--against', 'no_such_revision', 'digits_l2p']) == 1
+  assert capfd.readouterr().err.splitlines()[-1].startswith('error: ')
 
 
 def test_every_run_has_its_counts():
