@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""EWC and LwF: numbers by hand, and whole runs with them."""
+"""EWC and LwF: numbers by hand, and real steps with them."""
 
 import types
 

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Whole small runs with replay: exact after a stop, alike on all devices."""
+"""Replay in real steps: alike on all devices, and what it keeps from going."""
 
 import jax
 import numpy as np

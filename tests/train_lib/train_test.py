@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Whole small runs on eight devices: traced once, resumed exactly, reported."""
+"""Whole small runs on eight devices: traced once, reported, started again."""
 
 import csv
 import functools
