@@ -31,8 +31,11 @@ from typing import Any
 import zipfile
 import zlib
 
+from etils import epy
 import numpy as np
-import safetensors
+
+with epy.lazy_imports():  # steps are measured where it is not installed
+  import safetensors
 
 META = 'meta'
 _HEADS = ('head/bias', 'head.bias')

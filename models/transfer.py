@@ -27,8 +27,11 @@ import re
 import time
 import urllib.parse
 
-import requests
-import tqdm
+from etils import epy
+
+with epy.lazy_imports():  # only what has an address is fetched
+  import requests
+  import tqdm
 
 PIECE = 2**14  # bytes; one that does not arrive whole is asked for again
 _TIMEOUT = (10, 60)  # seconds: to connect, between two pieces
@@ -137,7 +140,7 @@ def _attempt(url: str, part: pathlib.Path, name: str, address: str,
     _receive(response, part, answer, name)
 
 
-def _receive(response: requests.Response, part: pathlib.Path, answer: _Answer,
+def _receive(response: 'requests.Response', part: pathlib.Path, answer: _Answer,
              name: str) -> None:
   """Writes the body behind the first `answer.start` bytes of `part`."""
   bar = tqdm.tqdm(total=answer.total, initial=answer.start, desc=name,
@@ -152,7 +155,7 @@ def _receive(response: requests.Response, part: pathlib.Path, answer: _Answer,
     raise _Broken(f'it ended after {_size(part):,} of {answer.total:,} bytes')
 
 
-def _check_status(response: requests.Response, address: str) -> None:
+def _check_status(response: 'requests.Response', address: str) -> None:
   """Tells what a status without a file means.
 
   Raises:
@@ -174,7 +177,7 @@ def _check_status(response: requests.Response, address: str) -> None:
                 f'{private}')
 
 
-def _read_headers(response: requests.Response) -> _Answer:
+def _read_headers(response: 'requests.Response') -> _Answer:
   headers = response.headers
   version = headers.get('ETag') or headers.get('Last-Modified') or ''
   if response.status_code == 200:  # the whole file, whatever was asked for
@@ -187,14 +190,14 @@ def _read_headers(response: requests.Response) -> _Answer:
   return _Answer(int(found[1]), total, version)
 
 
-def _complete(response: requests.Response, have: int, version: str) -> bool:
+def _complete(response: 'requests.Response', have: int, version: str) -> bool:
   """Whether a range past the end was refused because nothing is missing."""
   found = _RANGE.match(response.headers.get('Content-Range', ''))
   now = response.headers.get('ETag') or response.headers.get('Last-Modified')
   return bool(found) and found[2] == str(have) and (now or version) == version
 
 
-def _short(error: requests.RequestException) -> str:
+def _short(error: 'requests.RequestException') -> str:
   """Kind of an error of `requests`, whose texts are long and nested."""
   kinds = ((requests.Timeout, 'no answer in time'),
            (requests.exceptions.SSLError, 'no valid certificate'),
