@@ -16,15 +16,16 @@
   python -m benchmarks.measure '{"recipe": "cifar100_l2p", ...}'
 
 prints one line of JSON (`measure` names all keys).  One process measures one
-case, so that its peak memory is its own.  Needs no TensorFlow, no data, and of
-the libraries only jax, flax, optax, ml_collections, numpy and scipy.
+case, so that its peak memory is its own; `accelerator.py` measures many in one.
+Needs no TensorFlow, no data, and of the libraries only jax, flax, optax and
+ml_collections with what they bring.
 """
 
+import dataclasses
 import importlib
 import importlib.util
 import json
-import pathlib
-import resource
+import math
 import sys
 import time
 from typing import Any
@@ -34,6 +35,8 @@ import jax
 import ml_collections
 import numpy as np
 
+from benchmarks import memory
+from benchmarks import products
 from models import backbones
 from models.prompts import base
 from train_lib import eval_step
@@ -44,6 +47,52 @@ from train_lib import steps
 
 NUM_CLASSES = 100
 CLASSES_PER_TASK = 10
+
+
+@dataclasses.dataclass
+class Step:
+  """A compiled step that can be run again and again.
+
+  Attributes:
+    compiled: takes `args`.
+    args: on the devices.
+    carries: it returns its new first argument and takes the old one.
+    compile_seconds: tracing included, no cache.
+    products: FLOPs of one device's matrix products, see `products.count`.
+    out: of the last run.
+  """
+
+  compiled: Any
+  args: tuple[Any, ...]
+  carries: bool
+  compile_seconds: float
+  products: int
+  out: Any = None
+
+  def run(self, count: int) -> tuple[float, float]:
+    """Wall and CPU seconds of one step, mean over `count`.
+
+    Steps are handed to the device one after the other; the clock stops when
+    the last is done.
+    """
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(count):
+      self.out = self.compiled(*self.args)
+      if self.carries:
+        self.args = (self.out[0], *self.args[1:])
+    jax.block_until_ready(self.out)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return wall / count, cpu / count
+
+  def check(self) -> None:
+    """Refuses what no step should return.
+
+    Raises:
+      FloatingPointError: an output of the last run is not finite.
+    """
+    for leaf in jax.tree.leaves(self.out):
+      if not np.isfinite(np.asarray(leaf, np.float32)).all():
+        raise FloatingPointError('a step with random weights is not finite')
 
 
 @flax.struct.dataclass
@@ -61,15 +110,16 @@ class LossOnly:
 def make_config(case: dict[str, Any]) -> ml_collections.FrozenConfigDict:
   """The recipe's config with model, size, batch, scope and dtype of the case.
 
-  Layers that the model does not have (the `testing` variant has three) are
-  taken out of the recipe.
+  A scope of None leaves what the recipe says.  Layers that the model does not
+  have (the `testing` variant has three) are taken out of the recipe.
   """
   recipe = importlib.import_module(f'configs.{case["recipe"]}').get_config()
   recipe.init_checkpoint = program_lib.RANDOM
   recipe.model_name = case['model']
   recipe.input_size = recipe.resize_size = case['image_size']
   recipe.per_device_batch_size = case['batch']
-  recipe.grad_clip_scope = case['scope']
+  if case['scope']:
+    recipe.grad_clip_scope = case['scope']
   recipe.dtype = case['dtype']
   depth = backbones.VARIANTS[case['model']].depth
   for key in 'e_prompt_layer_idx', 'g_prompt_layer_idx':
@@ -94,7 +144,8 @@ def make_batch(config: Any) -> Any:
   return next(parallel.prefetch([batch]))
 
 
-def make_step(phase: str, program: program_lib.Program) -> tuple[Any, Any]:
+def make_step(phase: str, program: program_lib.Program, start: Any = None
+              ) -> tuple[Any, Any]:
   """A pmapped step and its arguments on the devices; compiles the start only.
 
   Args:
@@ -103,13 +154,14 @@ def make_step(phase: str, program: program_lib.Program) -> tuple[Any, Any]:
       given, without `compare`) or `sentences` (what a head that reads sentences
       computes once an evaluation, given to `eval`).
     program: with random weights.
+    start: what `program.start()` returned, if it is known; compiles nothing.
 
   Raises:
     ValueError: no such phase.
   """
   config, model, batch = program.config, program.model, make_batch(
       program.config)
-  frozen, state = (parallel.replicate(tree) for tree in program.start())
+  frozen, state = map(parallel.replicate, start or program.start())
   info = steps.TaskInfo.create(
       0, np.arange(NUM_CLASSES) < CLASSES_PER_TASK, first_step=0,
       steps_per_epoch=1)
@@ -149,34 +201,26 @@ def make_train_step(program: program_lib.Program) -> Any:
       **(dict(metrics=LossOnly) if bare else {}))
 
 
-def run_steps(compiled: Any, args: Any, count: int, *, carries: bool
-              ) -> tuple[float, float]:
-  """Wall and CPU seconds of one step, mean over `count` after one to warm up.
+def compile_step(case: dict[str, Any], start: Any = None) -> Step:
+  """Compiles one case; see `measure` and `make_step`."""
+  # Reading a cache would hide the compile time.
+  jax.config.update('jax_enable_compilation_cache', False)
+  step, args = make_step(
+      case['phase'], program_lib.create(make_config(case), NUM_CLASSES), start)
+  jax.block_until_ready(args)
+  started = time.perf_counter()
+  flops = products.count(jax.make_jaxpr(step)(*args).jaxpr)
+  compiled = step.lower(*args).compile()  # does not trace again
+  return Step(compiled, args, case['phase'] == 'train',
+              time.perf_counter() - started, flops)
 
-  Args:
-    compiled: the step.
-    args: what it takes.
-    count: number of timed steps.
-    carries: the step returns its new first argument (and takes the old one).
 
-  Raises:
-    FloatingPointError: an output is not finite.
-  """
-  def once(args):
-    out = compiled(*args)
-    return out, (out[0], *args[1:]) if carries else args
-
-  out, args = once(args)
-  jax.block_until_ready(out)
-  wall, cpu = time.perf_counter(), time.process_time()
-  for _ in range(count):
-    out, args = once(args)
-  jax.block_until_ready(out)
-  wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-  for leaf in jax.tree.leaves(out):
-    if not np.isfinite(np.asarray(leaf, np.float32)).all():
-      raise FloatingPointError('a step with random weights is not finite')
-  return wall / count, cpu / count
+def num_steps(case: dict[str, Any], step: Step) -> int:
+  """How many to time: `steps`, or more to fill `seconds`; runs one or two."""
+  step.run(1)
+  if not case.get('seconds'):
+    return case['steps']
+  return max(case['steps'], math.ceil(case['seconds'] / step.run(1)[0]))
 
 
 def measure(case: dict[str, Any]) -> dict[str, Any]:
@@ -184,53 +228,44 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
 
   Args:
     case: recipe, phase, scope, dtype, model, image_size, batch (per device),
-      steps; optionally changes, of other keys.
+      steps (timed); optionally seconds, to be filled with more steps, and
+      changes, of other keys.
+
+  Returns:
+    See `row`.
+  """
+  return row(case, compile_step(case))
+
+
+def row(case: dict[str, Any], step: Step) -> dict[str, Any]:
+  """Runs a compiled case.
 
   Returns:
     The case with `images_per_second` (all devices), `seconds_per_step`,
     `cpu_seconds_per_step` (of this process, all threads), `compile_seconds`
-    (tracing included, no cache), `flops_per_image` and `temp_bytes` (XLA's, of
-    one device; None where it does not say), `peak_bytes` and `peak_of`.
+    (tracing included, no cache), `flops_per_image`, `temp_bytes` and
+    `planned_bytes` (XLA's, of one device; None where it does not say),
+    `product_flops_per_image` (`products.count`), `peak_bytes` and `peak_of`.
   """
-  # Reading a cache would hide the compile time.
-  jax.config.update('jax_enable_compilation_cache', False)
-  config = make_config(case)
-  step, args = make_step(
-      case['phase'], program_lib.create(config, NUM_CLASSES))
-  jax.block_until_ready(args)
-  started = time.perf_counter()
-  compiled = step.lower(*args).compile()
-  compile_seconds = time.perf_counter() - started
-  wall, cpu = run_steps(compiled, args, case['steps'],
-                        carries=case['phase'] == 'train')
-  peak_bytes, peak_of = peak_memory()
-  memory = compiled.memory_analysis()
-  flops = compiled.cost_analysis().get('flops')
+  steps_timed = num_steps(case, step)
+  wall, cpu = step.run(steps_timed)
+  step.check()
+  peak_bytes, peak_of = memory.peak()
+  planned = step.compiled.memory_analysis()
+  flops = (step.compiled.cost_analysis() or {}).get('flops')
   device = jax.local_devices()[0]
   return {
-      **case, 'device': device.device_kind, 'platform': device.platform,
-      'num_devices': jax.device_count(), 'jax': jax.__version__,
+      **case, 'steps': steps_timed, 'device': device.device_kind,
+      'platform': device.platform, 'num_devices': jax.device_count(),
+      'jax': jax.__version__,
       'images_per_second': case['batch'] * jax.device_count() / wall,
       'seconds_per_step': wall, 'cpu_seconds_per_step': cpu,
-      'compile_seconds': compile_seconds,
+      'compile_seconds': step.compile_seconds,
       'flops_per_image': flops and flops / case['batch'],
-      'temp_bytes': memory and memory.temp_size_in_bytes,
+      'product_flops_per_image': step.products / case['batch'],
+      'temp_bytes': planned and planned.temp_size_in_bytes,
+      'planned_bytes': planned and memory.total(planned),
       'peak_bytes': peak_bytes, 'peak_of': peak_of}
-
-
-def peak_memory() -> tuple[int, str]:
-  """Most bytes ever held: of the device if it counts them, else resident."""
-  stats = jax.local_devices()[0].memory_stats()
-  if stats and 'peak_bytes_in_use' in stats:
-    return stats['peak_bytes_in_use'], 'device'
-  # Linux's own figure leaves out the parent, which ru_maxrss counts.
-  status = pathlib.Path('/proc/self/status')
-  if status.is_file():
-    for line in status.read_text().splitlines():
-      if line.startswith('VmHWM:'):
-        return int(line.split()[1]) * 1024, 'process'
-  unit = 1 if sys.platform == 'darwin' else 1024
-  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, 'process'
 
 
 if __name__ == '__main__':

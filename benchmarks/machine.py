@@ -1,0 +1,83 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What a measurement was made on: card, driver, versions, date, revision."""
+
+import datetime
+import importlib.metadata
+import os
+import pathlib
+import platform
+import subprocess
+from typing import Any
+
+import jax
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy')
+
+
+def facts() -> dict[str, Any]:
+  """All of it; None for what this machine does not tell.
+
+  Raises:
+    ValueError: JAX finds none of the devices that it was told to use.
+  """
+  try:
+    device = jax.local_devices()[0]
+  except (AssertionError, RuntimeError) as e:  # it depends on JAX's version
+    raise ValueError('JAX finds no device; JAX_PLATFORMS is '
+                     f'{os.environ.get("JAX_PLATFORMS", "")!r}') from e
+  return dict(
+      card=device.device_kind, platform=device.platform,
+      num_devices=jax.device_count(), driver=driver(),
+      platform_version=' '.join(device.client.platform_version.split()),
+      python=platform.python_version(),
+      versions={name: version(name) for name in PACKAGES},
+      system=platform.platform(), xla_flags=os.environ.get('XLA_FLAGS', ''),
+      date=datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+      revision=revision())
+
+
+def version(name: str) -> str | None:
+  """The installed version of a package."""
+  try:
+    return importlib.metadata.version(name)
+  except importlib.metadata.PackageNotFoundError:
+    return None
+
+
+def driver() -> str | None:
+  """The version of NVIDIA's driver."""
+  told = _told('nvidia-smi', '--query-gpu=driver_version',
+               '--format=csv,noheader')
+  return told.splitlines()[0] if told else None
+
+
+def revision() -> str | None:
+  """The revision of this code, with `-dirty` where files were changed."""
+  if _told('git', 'rev-parse', '--show-toplevel') != str(ROOT):
+    return None  # files only, perhaps inside another repository
+  return _told('git', 'describe', '--always', '--dirty', '--abbrev=12',
+               '--exclude=*')
+
+
+def _told(*command: str) -> str | None:
+  """What a command prints, or None where there is none or it fails."""
+  try:
+    done = subprocess.run(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, timeout=20, check=True)
+  except (OSError, subprocess.SubprocessError):
+    return None
+  return done.stdout.strip() or None
