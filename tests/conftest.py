@@ -17,6 +17,7 @@ The environment is set before anything imports JAX; child processes inherit it.
 """
 
 import gc
+import math
 import os
 import pathlib
 import socket
@@ -27,6 +28,8 @@ import pytest
 from tests import environment
 
 NUM_DEVICES = 8
+_MAPS = pathlib.Path('/proc/self/maps')
+_MANY_MAPS = 30_000  # the greediest file makes 20,000
 environment.set_up(NUM_DEVICES)
 
 
@@ -60,15 +63,21 @@ def shared():
 
 @pytest.fixture(scope='module', autouse=True)
 def release_programs():
-  """Frees compiled programs after each file.
+  """Frees compiled programs after a file, where they became too many.
 
   Every one holds some memory maps, of which Linux gives a process 65,530; the
-  whole suite needs more, and XLA then dies of a segmentation fault.
+  whole suite needs more, and XLA then dies of a segmentation fault.  Before,
+  files share what they compile.
   """
   yield
-  if 'jax' in sys.modules:
+  if 'jax' in sys.modules and _num_maps() > _MANY_MAPS:
     sys.modules['jax'].clear_caches()
     gc.collect()
+
+
+def _num_maps():
+  """Memory maps of this process; infinite where the system does not say."""
+  return _MAPS.read_bytes().count(b'\n') if _MAPS.is_file() else math.inf
 
 
 @pytest.fixture(scope='session')

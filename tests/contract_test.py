@@ -209,17 +209,17 @@ def create():
 
   Nearly all of its time is tracing, and many recipes have the same model.
   """
-  found, trace = [], program_lib.parameter_shapes
+  found, make = [], state_lib.random_params
 
-  def shapes(*model_and_size):
-    for known, its_shapes in found:
-      if known == model_and_size:
-        return its_shapes
-    found.append((model_and_size, trace(*model_and_size)))
+  def random_params(model, *, image_size):
+    for known, draw in found:
+      if known == (model, image_size):
+        return draw
+    found.append(((model, image_size), make(model, image_size=image_size)))
     return found[-1][1]
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(program_lib, 'parameter_shapes', shapes)
+    patch.setattr(state_lib, 'random_params', random_params)
     yield lambda config: program_lib.create(config, NUM_CLASSES)
 
 

@@ -200,12 +200,8 @@ def tiny_model(expanded: Any) -> tuple[classifier.PromptedClassifier, Any]:
 def random_params(model: Any, *, seed: int = 0, image_size: int = IMAGE_SIZE
                   ) -> dict[str, np.ndarray]:
   """Flat random parameters of the whole model, head and prompts included."""
-  def init(rng):
-    images = jnp.zeros((1, image_size, image_size, 3))
-    query, _ = model.init_with_output(rng, images, method='query')
-    return model.init(rng, images, query, jnp.int32(0), train=False)['params']
-
-  shapes = state_lib.flatten(jax.eval_shape(init, jax.random.key(0)))
+  shapes = state_lib.shapes(
+      state_lib.random_params(model, image_size=image_size))
   rng = np.random.default_rng(seed)
   return {path: rng.normal(0, 0.3, leaf.shape).astype(np.float32)
                 + path.endswith('scale')

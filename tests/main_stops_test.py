@@ -13,14 +13,12 @@
 # limitations under the License.
 """What a user sees when the command is stopped or something fails in it."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
 from tests import environment
 from tests import fakes
+from tests import preloaded
 
 pytestmark = pytest.mark.slow
 
@@ -57,24 +55,25 @@ def _run_main(repository, tmp_path):
     recipe = tmp_path / 'recipe.py'
     recipe.write_text(_RECIPE.format(action=action, changes={
         **changes, **more}))
-    return subprocess.run(
-        [sys.executable, str(repository / 'main.py'), f'--my_config={recipe}',
-         f'--workdir={tmp_path / "run"}', *arguments],
-        env=environment.of_child(), cwd=tmp_path, text=True,
-        capture_output=True, timeout=300, check=False)
+    with preloaded.start(
+        str(repository / 'main.py'), f'--my_config={recipe}',
+        f'--workdir={tmp_path / "run"}', *arguments,
+        env=environment.of_child(), folder=tmp_path) as ended:
+      ended.wait()
+    return ended
 
   return run
 
 
 def _last_line(done):
-  assert 'Traceback' not in done.stdout + done.stderr, done.stderr
-  return [line for line in done.stderr.splitlines() if line.strip()][-1]
+  assert 'Traceback' not in done.output + done.errors, done.errors
+  return [line for line in done.errors.splitlines() if line.strip()][-1]
 
 
 def test_sigterm_and_ctrl_c_have_a_status_of_their_own(run_main, tmp_path):
   done = run_main("before(run_log.RunLog, 'train_step', 7, lambda: "
                   'os.kill(os.getpid(), signal.SIGTERM))')
-  assert done.returncode == 75, done.stderr
+  assert done.status == 75, done.errors
   assert _last_line(done) == (
       'stopped by SIGTERM in task 1, after 2 of its steps; the same command '
       'goes on there')
@@ -85,8 +84,8 @@ def test_sigterm_and_ctrl_c_have_a_status_of_their_own(run_main, tmp_path):
 def test_a_full_disk_is_one_line(run_main, tmp_path):
   """Although events and a checkpoint fail, in threads of two libraries."""
   done = run_main("before(run_log.RunLog, 'task_end', 2, fill_disk)")
-  assert done.returncode == 1, done.stderr
-  [line] = [line for line in done.stderr.splitlines()
+  assert done.status == 1, done.errors
+  [line] = [line for line in done.errors.splitlines()
             if line.strip() and 'img' not in line]
   assert line.startswith('error: no ') and 'make room' in line
   assert [p.name for p in (tmp_path / 'run/checkpoints').iterdir()
@@ -97,7 +96,7 @@ def test_a_device_without_memory_is_one_line_and_nothing_is_lost(
     run_main, tmp_path):
   done = run_main("before(run_log.RunLog, 'train_step', 7, fill_device)",
                   grad_clip_scope='all')
-  assert done.returncode == 1, done.stderr
+  assert done.status == 1, done.errors
   line = _last_line(done)
   assert line.startswith('error: a device has not enough memory: ')
   assert f'{4 << 50} bytes' in line
@@ -119,5 +118,5 @@ def test_debug_nans_names_the_operation(run_main, tmp_path):
   np.savez(tmp_path / 'wild.npz', **arrays)
   done = run_main('pass', '--debug_nans',
                   init_checkpoint=str(tmp_path / 'wild.npz'))
-  assert done.returncode == 1, done.stderr
+  assert done.status == 1, done.errors
   assert 'encountered in' in _last_line(done)

@@ -15,6 +15,7 @@
 
 from collections.abc import Sequence
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -45,7 +46,7 @@ class Program:
     config: checked and expanded.
     model, method, optimizer: what the steps are made of.
     backbone_params: pretrained tree on the host, or None for random weights.
-    shapes: flat `{path: ShapeDtypeStruct}` of the whole model.
+    draw: random parameters of the whole model, see `state.random_params`.
     fill: what the method makes of fresh parameters, see `method.Fill`.
   """
 
@@ -54,8 +55,13 @@ class Program:
   method: base.Method
   optimizer: optax.GradientTransformationExtraArgs
   backbone_params: Any
-  shapes: dict[str, jax.ShapeDtypeStruct]
+  draw: state_lib.Draw
   fill: base.Fill = base.as_drawn(())
+
+  @functools.cached_property
+  def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+    """Flat `{path: shape}` of the whole model."""
+    return state_lib.shapes(self.draw)
 
   def split(self, params: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Flat parameters (or shapes) -> (frozen, trainable)."""
@@ -66,8 +72,7 @@ class Program:
   def start(self) -> tuple[dict[str, jax.Array], state_lib.TrainState]:
     """Frozen parameters and the state before the first step; compiles."""
     params = state_lib.initial_params(
-        self.model, self.backbone_params, image_size=self.config.input_size,
-        seed=self.config.seed)
+        self.draw, self.backbone_params, seed=self.config.seed)
     frozen, trainable = self.split(self.fill(params))
     return frozen, state_lib.create(trainable, self.method, self.optimizer)
 
@@ -93,14 +98,15 @@ def create(config: Any, num_classes: int, class_names: Sequence[str] = ()
   method = regularization.wrap(method, config, num_classes)
   method = projection.wrap(method, config)
   method = replay.wrap(method, config, num_classes)
-  shapes = parameter_shapes(model, config.input_size)
+  draw = state_lib.random_params(model, image_size=config.input_size)
+  shapes = state_lib.shapes(draw)
   method = rebalancing.wrap(method, config, shapes)
   like = {k.removeprefix('backbone/'): v for k, v in shapes.items()
           if k.startswith('backbone/')}
   weights = pretrained.from_config(config, unflatten(like))
   optimizer = optimizer_of(config, method)
   start = method.start if class_names else base.as_drawn
-  program = Program(config, model, method, optimizer, weights, shapes,
+  program = Program(config, model, method, optimizer, weights, draw,
                     start(tuple(class_names)))
   _check_trainable(program)
   return program
@@ -161,13 +167,6 @@ def optimizer_of(config: Any, method: base.Method
 def unflatten(flat: dict[str, Any]) -> Any:
   """`{slash path: leaf}` -> nested tree."""
   return state_lib.variables(flat)['params']
-
-
-def parameter_shapes(model: Any, image_size: int
-                     ) -> dict[str, jax.ShapeDtypeStruct]:
-  """Flat shapes of all parameters, without computing anything."""
-  return jax.eval_shape(
-      state_lib.random_params(model, image_size=image_size), jax.random.key(0))
 
 
 def num_steps(program: Program, stream: Any) -> list[int]:

@@ -31,6 +31,7 @@ import optax
 
 Array = jax.Array
 FlatParams = Mapping[str, Array]
+Draw = Callable[[Array], dict[str, Array]]
 
 
 @flax.struct.dataclass
@@ -97,41 +98,46 @@ def trainable_paths(paths: Any, freeze_part: Any, thaw: Any = ()) -> set[str]:
           or any(re.fullmatch(rule, path) for rule in thaw)}
 
 
-def initial_params(model: Any, backbone_params: Any, *, image_size: int,
-                   seed: int) -> dict[str, Array]:
+def initial_params(draw: Draw, backbone_params: Any, *, seed: int
+                   ) -> dict[str, Array]:
   """Fresh prompt and head beside the pretrained backbone.
 
   Args:
-    model: `PromptedClassifier`.
+    draw: of the model, from `random_params`.
     backbone_params: pretrained tree, or None for random weights.
-    image_size: pixels.
     seed: of the start values.
 
   Returns:
     Flat parameters of the whole model, float32.
   """
   def init(rng):
-    fresh = whole(rng)
-    return {path: leaf for path, leaf in fresh.items()
+    return {path: leaf for path, leaf in draw(rng).items()
             if backbone_params is None or not path.startswith('backbone/')}
 
-  whole = random_params(model, image_size=image_size)
   params = jax.jit(init)(jax.random.key(seed))
   if backbone_params is not None:
     params = {**flatten({'backbone': backbone_params}), **params}
   return params
 
 
-def random_params(model: Any, *, image_size: int
-                  ) -> Callable[[Array], dict[str, Array]]:
-  """-> `init(rng)`, flat parameters of the whole model; not compiled."""
+def random_params(model: Any, *, image_size: int) -> Draw:
+  """-> `draw(rng)`, flat parameters of the whole `PromptedClassifier`.
+
+  JAX traces it once, for whatever is asked of it: shapes (`shapes`), parts or
+  all.
+  """
   def init(rng):
     images = jax.numpy.zeros((1, image_size, image_size, 3))
     query, _ = model.init_with_output(rng, images, method='query')
     params = model.init(rng, images, query, jax.numpy.int32(0), train=False)
     return flatten(params['params'])
 
-  return init
+  return jax.jit(init)
+
+
+def shapes(draw: Draw) -> dict[str, jax.ShapeDtypeStruct]:
+  """Flat shapes of all parameters, without computing anything."""
+  return jax.eval_shape(draw, jax.random.key(0))
 
 
 def checksum(params: FlatParams) -> str:

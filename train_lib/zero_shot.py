@@ -140,8 +140,7 @@ class ZeroShot:
     self._stream, self._frozen = stream, frozen
     query = parallel.pmap(steps.make_query(program.model))
     params = state_lib.initial_params(
-        program.model, program.backbone_params,
-        image_size=program.config.input_size, seed=program.config.seed)
+        program.draw, program.backbone_params, seed=program.config.seed)
     self._sets = {}
     for name, other in {'': stream,
                         **held_out(program.config, stream)}.items():

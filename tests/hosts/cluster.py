@@ -21,12 +21,11 @@
 import dataclasses
 import pathlib
 import socket
-import subprocess
-import sys
 import time
 
 from tests import environment
 from tests import fakes
+from tests import preloaded
 from tests import projections
 from tests.torture import __main__ as torture
 
@@ -48,6 +47,7 @@ METHODS = {
 _RECIPE = '''
 from tests import environment
 from tests import fakes
+from tests import preloaded
 
 def get_config():
   return fakes.bare_config(**{changes!r})
@@ -96,7 +96,7 @@ class Cluster:
       changes['replay.batch_size'] = per_device
     self._recipe = folder / 'recipe.py'
     self._recipe.write_text(_RECIPE.format(changes=changes))
-    self._running: list[subprocess.Popen] = []
+    self._running: list[preloaded.Run] = []
 
   def __enter__(self) -> 'Cluster':
     return self
@@ -104,11 +104,10 @@ class Cluster:
   def __exit__(self, *unused) -> None:
     for process in self._running:
       process.kill()
-      process.wait()
 
   def alone(self, name: str) -> Host:
     """The same run by one process with all the devices."""
-    self._start(name, 0, self.hosts * self.devices)
+    self._start(name, self.hosts * self.devices)
     return self._finish(name, timeout=600)[0]
 
   def run(self, name: str, *arguments: str, signals: dict | None = None,
@@ -130,7 +129,7 @@ class Cluster:
       seed, number = (signals or {}).get(i, ('', ''))
       wrapper = ['-m', 'tests.torture.victim', str(seed), '0', number
                  ] if number else []
-      self._start((workdirs or {}).get(i, name), i, self.devices, wrapper, [
+      self._start((workdirs or {}).get(i, name), self.devices, wrapper, [
           f'--coordinator={address}', f'--num_hosts={self.hosts}',
           f'--host={i}', *arguments])
     return self._finish(name, timeout)
@@ -144,17 +143,11 @@ class Cluster:
     pids = {int(path.name.split('.')[-3]) for path in files}
     return {i for i, pid in enumerate(self._last) if pid in pids}
 
-  def _start(self, name, host, devices, wrapper=(), arguments=()):
-    with (self._file(host, 'out').open('w') as out,
-          self._file(host, 'err').open('w') as err):
-      self._running.append(subprocess.Popen(
-          [sys.executable, *wrapper, str(environment.ROOT / 'main.py'),
-           f'--my_config={self._recipe}', f'--workdir={self.workdir(name)}',
-           *arguments], env=environment.of_child(devices, *_SLOW), stdout=out,
-          stderr=err))
-
-  def _file(self, host: int, kind: str) -> pathlib.Path:
-    return self._folder / f'host{host}.{kind}'
+  def _start(self, name, devices, wrapper=(), arguments=()):
+    self._running.append(preloaded.start(
+        *wrapper, str(environment.ROOT / 'main.py'),
+        f'--my_config={self._recipe}', f'--workdir={self.workdir(name)}',
+        *arguments, env=environment.of_child(devices, *_SLOW)))
 
   def _finish(self, name: str, timeout: float) -> list[Host]:
     """Waits for all; kills and complains after `timeout` seconds."""
@@ -163,15 +156,14 @@ class Cluster:
       time.sleep(0.05)
       now = time.monotonic()
       for i, process in enumerate(self._running):
-        if i not in ends and process.poll() is not None:
+        if i not in ends and process.status is not None:
           ends[i] = now
       if now - started > timeout:
         left = [i for i in range(len(self._running)) if i not in ends]
         raise TimeoutError(f'{name}: hosts {left} still run after {timeout} s; '
-                           + self._file(left[0], 'err').read_text()[-2000:])
+                           + self._running[left[0]].errors[-2000:])
     done, self._running = self._running, []
     self._last = [process.pid for process in done]
-    return [Host(process.returncode, self._file(i, 'out').read_text(),
-                 self._file(i, 'err').read_text(),
+    return [Host(process.status, process.output, process.errors,
                  ends[i] - min(ends.values()))
             for i, process in enumerate(done)]

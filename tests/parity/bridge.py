@@ -28,6 +28,7 @@ from tests.parity.fixture import Unsupported
 from train_lib import optimizer as optimizer_lib
 from train_lib import program as program_lib
 from train_lib import startup
+from train_lib import state as state_lib
 
 _BACKBONE = ('embedding', 'cls', 'Transformer')
 
@@ -96,8 +97,9 @@ def program(meta: Mapping[str, Any], config: Any, *, num_classes: int,
   built, method = model(meta, config, num_classes=num_classes,
                         image_size=image_size)
   optimizer = optimizer_lib.create(config, method.transform)
-  shapes = program_lib.parameter_shapes(built, built.backbone.image_size)
-  return program_lib.Program(config, built, method, optimizer, None, shapes)
+  draw = state_lib.random_params(
+      built, image_size=built.backbone.image_size)
+  return program_lib.Program(config, built, method, optimizer, None, draw)
 
 
 def model(meta: Mapping[str, Any], config: Any, *, num_classes: int,

@@ -102,7 +102,8 @@ def _load(program: program_lib.Program, path: str,
   weights = pretrained.load(path, program_lib.unflatten(like))
   image_size = image_size or program.model.backbone.image_size
   loaded = state_lib.initial_params(
-      program.model, weights, image_size=image_size, seed=0)
+      state_lib.random_params(program.model, image_size=image_size), weights,
+      seed=0)
   drawn = _drawn(program.model, image_size)
   untouched = all(np.array_equal(loaded[k], v) for k, v in drawn.items())
   recorded = bridge.params(init, program.config)

@@ -84,7 +84,7 @@ def program(fixture: Fixture, epochs: int) -> program_lib.Program:
   return program_lib.Program(
       config, model, method, optimizer_lib.create(
           config, method.transform, method.step_transform),
-      None, program_lib.parameter_shapes(model, sizes['img']))
+      None, state_lib.random_params(model, image_size=sizes['img']))
 
 
 def expand(meta: Any, epochs: int) -> Any:

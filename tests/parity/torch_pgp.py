@@ -219,6 +219,6 @@ def _program(fixture: Fixture, pairing: str) -> program_lib.Program:
   method = projection.wrap(method, config)
   optimizer = optimizer_lib.create(config, method.transform,
                                    method.step_transform)
-  shapes = program_lib.parameter_shapes(
-      model, fixture.meta['config']['img_size'])
-  return program_lib.Program(config, model, method, optimizer, None, shapes)
+  return program_lib.Program(
+      config, model, method, optimizer, None, state_lib.random_params(
+          model, image_size=fixture.meta['config']['img_size']))

@@ -70,11 +70,12 @@ def program(meta: Mapping[str, Any], config: Any) -> program_lib.Program:
   """Model, method and optimizer of a file; no weights."""
   model, method = classifier.build(
       config, meta['config']['classes'], bridge.backbone(meta))
-  shapes = program_lib.parameter_shapes(model, meta['config']['img_size'])
-  method = rebalancing.wrap(method, config, shapes)
+  draw = state_lib.random_params(
+      model, image_size=meta['config']['img_size'])
+  method = rebalancing.wrap(method, config, state_lib.shapes(draw))
   return program_lib.Program(
       config, model, method, program_lib.optimizer_of(config, method), None,
-      shapes)
+      draw)
 
 
 def own(arrays: Mapping[str, np.ndarray], layers: Iterable[int] = ()

@@ -27,12 +27,12 @@ import dataclasses
 import pathlib
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 
 from tests import environment
 from tests import fakes
+from tests import preloaded
 from tests import projections
 from tests.torture import comparison
 
@@ -53,6 +53,7 @@ METHODS = {'l2p': {}, 'dualprompt': fakes.DUALPROMPT, 'replay': _REPLAY,
 _RECIPE = '''
 from tests import environment
 from tests import fakes
+from tests import preloaded
 
 def get_config():
   return fakes.bare_config(**{changes!r})
@@ -119,7 +120,7 @@ class Torture:
     with self._main(name, '-m', 'tests.torture.victim', str(seed),
                     str(delay), 'SIGKILL') as victim:
       told = _finish(victim, status=-signal.SIGKILL)
-    if not victim.returncode:
+    if not victim.status:
       return ''
     points = [line.removeprefix('point: ') for line in told.splitlines()
               if line.startswith('point: ')]
@@ -130,21 +131,19 @@ class Torture:
       point += ', a checkpoint half written'
     return point
 
-  def _main(self, name: str, *wrapper: str) -> subprocess.Popen:
+  def _main(self, name: str, *wrapper: str) -> preloaded.Run:
     """Starts the same command on one device, whoever runs it."""
-    return subprocess.Popen(
-        [sys.executable, *wrapper, str(environment.ROOT / 'main.py'),
-         f'--my_config={self._recipe}', f'--workdir={self.folder / name}'],
-        env=environment.of_child(), text=True, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE)
+    return preloaded.start(
+        *wrapper, str(environment.ROOT / 'main.py'),
+        f'--my_config={self._recipe}', f'--workdir={self.folder / name}',
+        env=environment.of_child())
 
 
-def _finish(run: subprocess.Popen, *, status: int = 0) -> str:
+def _finish(run: preloaded.Run, *, status: int = 0) -> str:
   """Waits for a run that must end well or with `status`; what it told."""
-  told = run.communicate()[1]
-  if run.returncode not in (0, status):
-    raise RuntimeError(f'status {run.returncode}:\n{told}')
-  return told
+  if run.wait(timeout=600) not in (0, status):
+    raise RuntimeError(f'status {run.status}:\n{run.errors}')
+  return run.errors
 
 
 def main() -> int:

@@ -20,8 +20,6 @@ events, is that of the run that was never ended, bit for bit.
 
 import shutil
 import signal
-import subprocess
-import sys
 import textwrap
 
 import jax
@@ -31,6 +29,7 @@ import pytest
 from tests import environment
 from tests import fakes
 from tests import killing
+from tests import preloaded
 from tests import programs
 from tests import projections
 from tests.killing import Point
@@ -205,8 +204,8 @@ def test_one_device_and_eight_continue_each_other(other, tmp_path):
       from tests.train_lib import survival_test
       survival_test.go_on_alone({one!r}, pathlib.Path({str(tmp_path)!r}))
       """)
-  subprocess.run([sys.executable, '-c', script], check=True,
-                 env=environment.of_child())
+  with preloaded.start('-c', script, env=environment.of_child()) as alone:
+    assert alone.wait() == 0, alone.errors
   moved, unmoved = start(tmp_path), start(expected)
   np.testing.assert_allclose(moved.loss, unmoved.loss, rtol=1e-4)
   jax.tree.map(np.testing.assert_array_equal, moved.correct, unmoved.correct)

@@ -35,7 +35,7 @@ def test_each_task_but_the_first_starts_with_a_new_optimizer(
     index, reinit, forgotten):
   config = fakes.config(reinit_optimizer=reinit)
   model, method, optimizer, _, state = fakes.start(config)
-  program = program_lib.Program(config, model, method, optimizer, None, {})
+  program = program_lib.Program(config, model, method, optimizer, None, None)
   moved = state.replace(
       step=np.int32(7), opt_state=jax.tree.map(np.ones_like, state.opt_state))
   task = types.SimpleNamespace(index=index)

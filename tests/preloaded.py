@@ -1,0 +1,130 @@
+# Copyright 2026 The JAX Continual Prompting Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Commands of Python in processes that have imported everything already.
+
+  run = preloaded.start('main.py', '--workdir=run', env=os.environ)
+  assert run.wait() == 0, run.errors
+
+What such a process imports costs more than the small run that follows.  Here
+one process imports it and makes the others by a fork (the standard library's
+`forkserver`).  Whether the imports themselves are right is asked by
+`main_test` and `golden`, which start Python itself.
+"""
+
+import atexit
+from collections.abc import Mapping
+import multiprocessing
+import os
+import pathlib
+import runpy
+import signal
+import sys
+import tempfile
+
+_START = 'forkserver'
+# Of these `tests.programs` brings the project and JAX.
+_PRELOAD = ('clu.metric_writers', 'orbax.checkpoint', 'matplotlib.pyplot',
+            'tests.programs', 'tests.torture.victim', 'tests.preloaded')
+
+
+class Run:
+  """A process that was started; a context that kills what is left of it.
+
+  Attributes:
+    pid: of the process.
+  """
+
+  def __init__(self, process: multiprocessing.Process,
+               folder: tempfile.TemporaryDirectory):
+    self._process, self._folder = process, folder
+    self.pid = process.pid
+
+  def __enter__(self) -> 'Run':
+    return self
+
+  def __exit__(self, *unused) -> None:
+    self.kill()
+
+  def kill(self) -> None:
+    """Ends it at once, if it has not ended."""
+    self._process.kill()
+    self._process.join()
+
+  @property
+  def status(self) -> int | None:
+    """Of its exit, negative for a signal; None while it runs."""
+    return self._process.exitcode
+
+  def wait(self, timeout: float = 300) -> int:
+    """Its status; `TimeoutError` after so many seconds."""
+    self._process.join(timeout)
+    if self.status is None:
+      raise TimeoutError(f'still runs after {timeout} s: {self.errors[-2000:]}')
+    return self.status
+
+  @property
+  def output(self) -> str:
+    """What it wrote so far."""
+    return (pathlib.Path(self._folder.name) / 'output').read_text()
+
+  @property
+  def errors(self) -> str:
+    """What it wrote to stderr so far."""
+    return (pathlib.Path(self._folder.name) / 'errors').read_text()
+
+
+def start(*arguments: str, env: Mapping[str, str],
+          folder: str | os.PathLike[str] = '.') -> Run:
+  """Starts what `python *arguments` would run: a script, or `-c` and
+  code, or `-m` and a module.
+
+  Args:
+    *arguments: with those of the script behind it.
+    env: environment; what JAX and TensorFlow read of it when they are imported
+      is that of this process at the first start.
+    folder: to run in.
+  """
+  context = multiprocessing.get_context(_START)
+  context.set_forkserver_preload(list(_PRELOAD))
+  written = tempfile.TemporaryDirectory()
+  for name in 'output', 'errors':
+    (pathlib.Path(written.name) / name).touch()
+  process = context.Process(target=_run, args=(
+      [str(x) for x in arguments], dict(env), str(folder), written.name))
+  process.start()
+  return Run(process, written)
+
+
+def _run(arguments, env, folder, written):
+  """What the new process does, as Python itself would."""
+  for number, name in enumerate(('output', 'errors'), start=1):
+    file = os.open(os.path.join(written, name), os.O_WRONLY | os.O_APPEND)
+    os.dup2(file, number)
+  os.environ.clear()
+  os.environ.update(env)
+  os.chdir(folder)
+  signal.signal(signal.SIGINT, signal.default_int_handler)
+  try:
+    if arguments[0] == '-c':
+      sys.argv = ['-c', *arguments[2:]]
+      exec(arguments[1], {'__name__': '__main__'})  # pylint: disable=exec-used
+    elif arguments[0] == '-m':
+      sys.argv = arguments[1:]
+      runpy.run_module(arguments[1], run_name='__main__', alter_sys=True)
+    else:
+      sys.argv = arguments
+      sys.path.insert(0, os.path.dirname(arguments[0]))
+      runpy.run_path(arguments[0], run_name='__main__')
+  finally:
+    atexit._run_exitfuncs()  # pylint: disable=protected-access
