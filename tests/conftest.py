@@ -16,6 +16,7 @@
 The environment is set before anything imports JAX; child processes inherit it.
 """
 
+import functools
 import gc
 import math
 import os
@@ -23,6 +24,7 @@ import pathlib
 import socket
 import sys
 
+from _pytest import runner
 import pytest
 
 from tests import environment
@@ -43,6 +45,17 @@ def pytest_collection_finish():
   gc.collect()
   gc.freeze()
   gc.set_threshold(50_000, 20, 20)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+  """Does what pytest does, with room for the deep recursion of tracing."""
+  item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+  environment.with_room(
+      functools.partial(runner.runtestprotocol, item, nextitem=nextitem))
+  item.ihook.pytest_runtest_logfinish(
+      nodeid=item.nodeid, location=item.location)
+  return True
 
 
 def pytest_collection_modifyitems(items):

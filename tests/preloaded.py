@@ -24,13 +24,18 @@ one process imports it and makes the others by a fork (the standard library's
 
 import atexit
 from collections.abc import Mapping
+import functools
 import multiprocessing
 import os
 import pathlib
 import runpy
+import shutil
 import signal
 import sys
 import tempfile
+import weakref
+
+from tests import environment
 
 _START = 'forkserver'
 # Of these `tests.programs` brings the project and JAX.
@@ -46,9 +51,11 @@ class Run:
   """
 
   def __init__(self, process: multiprocessing.Process,
-               folder: tempfile.TemporaryDirectory):
-    self._process, self._folder = process, folder
+               written: str):
+    """`written` is the folder of `output` and `errors`, which goes with it."""
+    self._process, self._written = process, pathlib.Path(written)
     self.pid = process.pid
+    weakref.finalize(self, shutil.rmtree, written, ignore_errors=True)
 
   def __enter__(self) -> 'Run':
     return self
@@ -76,12 +83,12 @@ class Run:
   @property
   def output(self) -> str:
     """What it wrote so far."""
-    return (pathlib.Path(self._folder.name) / 'output').read_text()
+    return (self._written / 'output').read_text()
 
   @property
   def errors(self) -> str:
     """What it wrote to stderr so far."""
-    return (pathlib.Path(self._folder.name) / 'errors').read_text()
+    return (self._written / 'errors').read_text()
 
 
 def start(*arguments: str, env: Mapping[str, str],
@@ -97,11 +104,11 @@ def start(*arguments: str, env: Mapping[str, str],
   """
   context = multiprocessing.get_context(_START)
   context.set_forkserver_preload(list(_PRELOAD))
-  written = tempfile.TemporaryDirectory()
+  written = tempfile.mkdtemp()
   for name in 'output', 'errors':
-    (pathlib.Path(written.name) / name).touch()
+    (pathlib.Path(written) / name).touch()
   process = context.Process(target=_run, args=(
-      [str(x) for x in arguments], dict(env), str(folder), written.name))
+      [str(x) for x in arguments], dict(env), str(folder), written))
   process.start()
   return Run(process, written)
 
@@ -118,13 +125,15 @@ def _run(arguments, env, folder, written):
   try:
     if arguments[0] == '-c':
       sys.argv = ['-c', *arguments[2:]]
-      exec(arguments[1], {'__name__': '__main__'})  # pylint: disable=exec-used
+      environment.with_room(exec, arguments[1], {'__name__': '__main__'})
     elif arguments[0] == '-m':
       sys.argv = arguments[1:]
-      runpy.run_module(arguments[1], run_name='__main__', alter_sys=True)
+      environment.with_room(functools.partial(
+          runpy.run_module, arguments[1], run_name='__main__', alter_sys=True))
     else:
       sys.argv = arguments
       sys.path.insert(0, os.path.dirname(arguments[0]))
-      runpy.run_path(arguments[0], run_name='__main__')
+      environment.with_room(functools.partial(
+          runpy.run_path, arguments[0], run_name='__main__'))
   finally:
     atexit._run_exitfuncs()  # pylint: disable=protected-access
