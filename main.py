@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Trains and evaluates a prompt-based continual learner.
 
   python main.py --my_config configs/digits_l2p.py --workdir /tmp/digits_l2p
@@ -58,7 +46,7 @@ flags.mark_flags_as_required(['my_config', 'workdir'])
 
 def join_hosts() -> None:
   """Connects the hosts of a multi-host run, before JAX sees a device."""
-  from train_lib import hosts
+  from promptcl.train_lib.core import hosts
   named = [flag.value for flag in (_COORDINATOR, _NUM_HOSTS, _HOST)]
   if named == [None] * 3 and not _DISTRIBUTED.value:
     return
@@ -70,14 +58,14 @@ def join_hosts() -> None:
 
 def run() -> None:
   """Everything between the flags and the results."""
-  from configs import presets
-  from train_lib import comparisons
-  from train_lib import device_memory
-  from train_lib import program as program_lib
-  from train_lib import run_log
-  from train_lib import startup
-  from train_lib import train
-  from train_lib import workdir as workdir_lib
+  from promptcl.configs import presets
+  from promptcl.train_lib import comparisons
+  from promptcl.train_lib import program as program_lib
+  from promptcl.train_lib import train
+  from promptcl.train_lib.core import device_memory
+  from promptcl.train_lib.records import run_log
+  from promptcl.train_lib.resume import workdir as workdir_lib
+  from promptcl.train_lib.startup import startup
 
   logging.set_verbosity(logging.INFO if _DEBUG.value else logging.ERROR)
   if not _DEBUG.value:
@@ -106,7 +94,7 @@ def run() -> None:
 
 def tell(*text: str) -> None:
   """Prints on the first host."""
-  from train_lib import hosts
+  from promptcl.train_lib.core import hosts
   if hosts.first():
     print(*text, flush=True)
 
@@ -128,16 +116,17 @@ def be_quiet() -> None:
 
 def fail(error: Exception) -> NoReturn:
   """One line on stderr and exit status 1."""
-  from train_lib import hosts
+  from promptcl.train_lib.core import hosts
   print('error:', ' '.join(str(error).split()), file=sys.stderr)
   hosts.leave(1)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
   """Parses the flags and loads the recipe."""
+  from promptcl.train_lib.startup import command_line
+  argv = command_line.with_own_recipes(argv)
   if '--debug' in argv:
     return app.parse_flags_with_usage(argv)
-  from train_lib import command_line
   try:
     return command_line.parse(argv)
   except ValueError as error:
@@ -147,8 +136,8 @@ def parse_flags(argv: list[str]) -> list[str]:
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     fail(ValueError(f'unexpected argument {argv[1]!r}; see --help'))
-  from train_lib import hosts
-  from train_lib import interrupt
+  from promptcl.train_lib.core import hosts
+  from promptcl.train_lib.resume import interrupt
   signal.signal(signal.SIGTERM, signal.default_int_handler)
   try:
     with hosts.guard():
@@ -165,5 +154,10 @@ def main(argv: list[str]) -> None:
                 together=isinstance(stop, interrupt.Stopped))
 
 
-if __name__ == '__main__':
+def console() -> None:
+  """The command `promptcl` of an installed package."""
   app.run(main, flags_parser=parse_flags)
+
+
+if __name__ == '__main__':
+  console()

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Measures the product's own steps on one GPU or TPU, in six minutes.
 
   python -m benchmarks.accelerator
@@ -44,7 +32,7 @@ with epy.lazy_imports():  # so that their time counts, and --help is quick
   from benchmarks import machine
   from benchmarks import measure
   from benchmarks import operations
-  from train_lib import program as program_lib
+  from promptcl.train_lib import program as program_lib
 
 Case = dict[str, Any]
 
@@ -56,7 +44,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
       description=__doc__.split('\n')[0],
       formatter_class=argparse.ArgumentDefaultsHelpFormatter)
   add = parser.add_argument
-  add('--model', default='ViT-B_16', help='a name of models/vit.py')
+  add('--model', default='ViT-B_16', help='a name of models/networks/vit.py')
   add('--image_size', type=int, default=224, help='pixels')
   add('--batch', type=int, default=128,
       help='images per device; two rows have the half and the double')

@@ -1,25 +1,13 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """What `accelerator.py` measures, in the order of its rows."""
 
 import argparse
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from configs import base as defaults
-from models import backbones
-from train_lib import config_values
+from promptcl.configs import base as defaults
+from promptcl.models.networks import backbones
+from promptcl.train_lib.startup import config_values
 
 Case = dict[str, Any]
 BASE = 'base: train'

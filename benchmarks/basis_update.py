@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Time and memory of a basis update of gradient projection at ViT-B/16.
 
   python -m benchmarks.basis_update
@@ -30,7 +18,7 @@ import tracemalloc
 
 import numpy as np
 
-from train_lib import subspace
+from promptcl.train_lib.around import subspace
 
 WIDTH = 768
 # Name, columns, components, epsilon, as in the released code.

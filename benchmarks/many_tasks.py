@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Whether memory grows with the number of tasks.
 
   python -m benchmarks.many_tasks --tasks 200 --every 20
@@ -35,10 +23,10 @@ import threading
 import jax
 import numpy as np
 
-from configs import base
-from train_lib import program as program_lib
-from train_lib import startup
-from train_lib import train
+from promptcl.configs import base
+from promptcl.train_lib import program as program_lib
+from promptcl.train_lib import train
+from promptcl.train_lib.startup import startup
 
 CLASSES_PER_TASK = 2
 _COMPILED = '/jax/core/compile/backend_compile_duration'

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Measures one compiled step with random weights and random images.
 
   python -m benchmarks.measure '{"recipe": "cifar100_l2p", ...}'
@@ -37,13 +25,13 @@ import numpy as np
 
 from benchmarks import memory
 from benchmarks import products
-from models import backbones
-from models.prompts import base
-from train_lib import eval_step
-from train_lib import parallel
-from train_lib import program as program_lib
-from train_lib import startup
-from train_lib import steps
+from promptcl.models.networks import backbones
+from promptcl.models.parts import base
+from promptcl.train_lib import program as program_lib
+from promptcl.train_lib.core import parallel
+from promptcl.train_lib.startup import startup
+from promptcl.train_lib.steps import eval_step
+from promptcl.train_lib.steps import train_step as steps
 
 NUM_CLASSES = 100
 CLASSES_PER_TASK = 10
@@ -113,7 +101,8 @@ def make_config(case: dict[str, Any]) -> ml_collections.FrozenConfigDict:
   A scope of None leaves what the recipe says.  Layers that the model does not
   have (the `testing` variant has three) are taken out of the recipe.
   """
-  recipe = importlib.import_module(f'configs.{case["recipe"]}').get_config()
+  recipe = importlib.import_module(
+      f'promptcl.configs.{case["recipe"]}').get_config()
   recipe.init_checkpoint = program_lib.RANDOM
   recipe.model_name = case['model']
   recipe.input_size = recipe.resize_size = case['image_size']

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Speed, memory and FLOPs of the compiled train and eval steps.
 
   python benchmarks/train_step.py --output benchmark.json
@@ -59,7 +47,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
       formatter_class=argparse.ArgumentDefaultsHelpFormatter)
   add = parser.add_argument
   add('--model', default='ViT-B_16',
-      help='a name of models/vit.py or models/clip.py')
+      help='a name of models/networks/vit.py or models/networks/clip.py')
   add('--image_size', type=int, default=224, help='pixels')
   add('--batch', type=int, default=16, help='images per device')
   add('--steps', type=int, default=10, help='timed steps')

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Every key there is, its unit and its default.
 
 A recipe starts from `get_config()` and changes a dozen lines.  A file written
@@ -50,7 +38,7 @@ def get_config() -> ml_collections.ConfigDict:
 
   # Method and backbone.
   config.method = ''  # '': dualprompt if use_g_prompt, else l2p
-  config.model_name = 'ViT-B_16'  # models/vit.py, models/clip.py list them
+  config.model_name = 'ViT-B_16'  # see models/networks
   config.init_checkpoint = ml_collections.FieldReference(None, field_type=str)
   # path or address (https, gs, hf); 'random' asks for random weights
   config.init_sha256 = ''  # of that file; checked when set
@@ -106,7 +94,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.min_learning_rate = 0.0  # likewise
   config.learning_rate_schedule = 'constant'  # or cosine, linear,
   # cosine_by_epoch, freeze_cosine (min_learning_rate is then part of each rate
-  # and not multiplied), lagged_cosine; see train_lib/schedules.py
+  # and not multiplied), lagged_cosine; see train_lib/steps/schedules.py
   config.freeze_cosine = ml_collections.ConfigDict()
   config.freeze_cosine.freeze_steps = 0  # per task, at min_learning_rate
   config.freeze_cosine.steps_per_epoch = 0  # to count with; 0: as there are
@@ -140,7 +128,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.replay.label_weight = 1.0  # of cross-entropy on replayed images
   config.replay.dark_weight = 0.0  # of the distance to stored logits (DER++)
 
-  # Prompt gradient projection around any method, see train_lib/projection.py.
+  # Prompt gradient projection around any method, see train_lib/around.
   config.pgp = ml_collections.ConfigDict()
   config.pgp.enabled = False
   config.pgp.variant = 'released'  # bases among image numbers; or paper: among
@@ -166,7 +154,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.pgp.project_step = False  # the optimizer's step as well
 
   # Re-balancing of the head on draws from Gaussians of features, around any
-  # method, see train_lib/rebalancing.py.
+  # method, see train_lib/around/rebalancing.py.
   config.rebalance = ml_collections.ConfigDict()
   config.rebalance.epochs = 0  # after each task but the first; 0: off
   config.rebalance.batch_ratio = 4  # rows of a step, per image of a batch
@@ -178,7 +166,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.rebalance.augment = True  # features of images as in training; else as
   # in a test
 
-  # What a text tower is told, see models/text.py.
+  # What a text tower is told, see models/networks/text.py.
   config.text = ml_collections.ConfigDict()
   config.text.tokenizer = ''  # tokenizer.json, merges or a folder; '': beside
   # the weights
@@ -304,7 +292,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.zero_shot.measure = False  # after each task: what CLIP still knows of
   # classes to come, with and without the prompts; see train_lib/zero_shot.py
   config.zero_shot.datasets = ()  # and of the classes of these
-  config.headline_metrics = ('last_acc', 'F1')  # ids of train_lib/metrics.py
+  config.headline_metrics = ('last_acc', 'F1')  # of train_lib/records
   config.eval_classes = 'all'  # that compete: all, or seen so far
   config.eval_until_own_task = False  # beside it: classes of tasks up to the
   # image's own, which tells a part of the task

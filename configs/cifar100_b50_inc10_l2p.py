@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 r"""L2P on CIFAR-100, 50 classes first and then 10 a task: 6 tasks.
 
   python main.py --my_config configs/cifar100_b50_inc10_l2p.py --workdir DIR \
@@ -20,8 +8,8 @@ LAMDA-PILOT and LibContinual know the cut as B50-inc10; for B50-inc5 add
 `--my_config.continual.inc_cls=5`.
 """
 
-from configs import cifar100_l2p
-from configs import presets
+from promptcl.configs import cifar100_l2p
+from promptcl.configs import presets
 
 
 def get_config(preset=''):

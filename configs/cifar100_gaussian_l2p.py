@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 r"""L2P on task-agnostic CIFAR-100 with a Gaussian schedule of 200 episodes.
 
   python main.py --my_config configs/cifar100_gaussian_l2p.py --workdir DIR \
@@ -21,8 +9,8 @@ paper describes a few batches per episode and reports 88.3 % in the end:
 `configs/cifar100_gaussian_l2p.py:paper`.
 """
 
-from configs import base
-from configs import presets
+from promptcl.configs import base
+from promptcl.configs import presets
 
 
 def get_config(preset=''):

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 r"""DualPrompt on Split CIFAR-100, online: each image is seen once.
 
   python main.py --my_config configs/cifar100_online_dualprompt.py \
@@ -19,8 +7,8 @@ r"""DualPrompt on Split CIFAR-100, online: each image is seen once.
 Tasks and their borders are those of the usual 10 x 10 cut.
 """
 
-from configs import cifar100_dualprompt
-from configs import presets
+from promptcl.configs import cifar100_dualprompt
+from promptcl.configs import presets
 
 
 def get_config(preset=''):

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 r"""VQ-Prompt on Split CIFAR-100, 10 tasks of 10 classes.
 
   python main.py --my_config configs/cifar100_vq_prompt.py --workdir DIR \
@@ -21,8 +9,8 @@ with batch 128.  The authors report 88.7 % average accuracy in the end over
 seeds 0 to 4; docs/vq_prompt.md says what is as in their code.
 """
 
-from configs import base
-from configs import presets
+from promptcl.configs import base
+from promptcl.configs import presets
 
 
 def get_config(preset=''):

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 r"""L2P on CORe50, domain-incremental: 8 sessions of the same 50 objects.
 
   python main.py --my_config configs/core50_l2p.py --workdir DIR \
@@ -22,8 +10,8 @@ through the training pipeline (random crops), which is not done here, so its
 78.3 % is another protocol.  See `core50_clean_l2p` for a frozen backbone.
 """
 
-from configs import base
-from configs import presets
+from promptcl.configs import base
+from promptcl.configs import presets
 
 
 def get_config(preset=''):

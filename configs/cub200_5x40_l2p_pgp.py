@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 r"""L2P with gradient projection on Split CUB-200, 5 tasks of 40 classes.
 
   python main.py --my_config configs/cub200_5x40_l2p_pgp.py --workdir DIR \
@@ -20,7 +8,7 @@ See `cifar100_l2p_pgp` for the plain method and the other variant. The official
 list of training and test images; the head reads the class token.
 """
 
-from configs import cub200_5x40_l2p
+from promptcl.configs import cub200_5x40_l2p
 
 
 def get_config(preset='torch_port'):

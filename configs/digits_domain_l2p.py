@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """L2P on handwritten digits, domain-incremental: 3 looks of the same 10 digits.
 
   python main.py --my_config configs/digits_domain_l2p.py --workdir DIR
@@ -20,8 +8,8 @@ with plain, inverted and blurred digits; no download.  The tiny ViT is that
 of `digits_l2p`.
 """
 
-from configs import digits_l2p
-from configs import presets
+from promptcl.configs import digits_l2p
+from promptcl.configs import presets
 
 
 def get_config(preset=''):

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """IT-Prompt on handwritten digits: five tasks of two classes, no download.
 
   python main.py --my_config configs/digits_it_prompt.py --workdir DIR
@@ -21,9 +9,9 @@ digits tell them nothing, so keys need more freedom than real CLIP's to leave
 them: larger rates, and anchors that hold less.
 """
 
-from configs import cifar100_it_prompt
-from configs import digits_clip_zeroshot
-from configs import presets
+from promptcl.configs import cifar100_it_prompt
+from promptcl.configs import digits_clip_zeroshot
+from promptcl.configs import presets
 
 
 def get_config(preset=''):

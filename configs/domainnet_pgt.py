@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 r"""PGT on DomainNet, domain-incremental: 6 domains of the same 345 classes.
 
   python main.py --my_config configs/domainnet_pgt.py --workdir DIR \
@@ -19,8 +7,8 @@ r"""PGT on DomainNet, domain-incremental: 6 domains of the same 345 classes.
 Every domain has 345 outputs of its own; see docs/pgt.md.
 """
 
-from configs import cifar100_pgt
-from configs import presets
+from promptcl.configs import cifar100_pgt
+from promptcl.configs import presets
 
 
 def get_config(preset=''):

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 r"""DualPrompt on Split ImageNet-R, 10 tasks of 20 classes.
 
   python main.py --my_config configs/imr_dualprompt.py --workdir DIR \
@@ -20,8 +8,8 @@ The original runs it on 8 devices (batch 192, learning rate 0.00375) and reports
 68.1 % average accuracy with ViT-B/16 pretrained on ImageNet-21k.
 """
 
-from configs import cifar100_dualprompt
-from configs import presets
+from promptcl.configs import cifar100_dualprompt
+from promptcl.configs import presets
 
 
 def get_config(preset=''):

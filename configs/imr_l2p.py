@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 r"""L2P on Split ImageNet-R, 10 tasks of 20 classes.
 
   python main.py --my_config configs/imr_l2p.py --workdir DIR \
@@ -21,8 +9,8 @@ pretrained on ImageNet-21k.  Published figures span 61.6 to 72.9 %: weights,
 epochs and the division into training and test images all differ.
 """
 
-from configs import cifar100_l2p
-from configs import presets
+from promptcl.configs import cifar100_l2p
+from promptcl.configs import presets
 
 
 def get_config(preset=''):

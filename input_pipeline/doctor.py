@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Says whether a data set is complete and usable, and how to get the rest.
 
   python -m input_pipeline.doctor cifar100 --data_dir DIR
@@ -28,7 +16,7 @@ import types
 from absl import logging
 import numpy as np
 
-from input_pipeline import datasets
+from promptcl.input_pipeline.read import datasets
 
 # Up to so many classes are listed one by one.
 _LISTED = 20

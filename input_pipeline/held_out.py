@@ -1,24 +1,12 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Data sets that are only tested on, beside the one that is learned."""
 
 import ml_collections
 import numpy as np
 
-from input_pipeline import datasets
-from input_pipeline import pipeline
-from input_pipeline import task_stream
+from promptcl.input_pipeline import pipeline
+from promptcl.input_pipeline.read import datasets
+from promptcl.input_pipeline.streams import task_stream
 
 
 def held_out_config(config, name):

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Order, host share, augmentation, batching and padding of a task stream.
 
     stream = build(config, global_batch_size=128)
@@ -30,13 +18,13 @@ import functools
 
 import numpy as np
 
-from input_pipeline import checks
-from input_pipeline import datasets
-from input_pipeline import examples
-from input_pipeline import loader
-from input_pipeline import order
-from input_pipeline import scenarios
-from input_pipeline import task_stream
+from promptcl.input_pipeline import checks
+from promptcl.input_pipeline.read import datasets
+from promptcl.input_pipeline.streams import order
+from promptcl.input_pipeline.streams import scenarios
+from promptcl.input_pipeline.streams import task_stream
+from promptcl.input_pipeline.views import examples
+from promptcl.input_pipeline.views import loader
 
 
 def build(config, *, global_batch_size, process_index=0, process_count=1):

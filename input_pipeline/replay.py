@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """A task stream whose training batches hold replayed pictures, too.
 
   stream = ReplayStream(config, stream)       # the stream itself, if capacity 0
@@ -39,10 +27,10 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline import loader
-from input_pipeline import order
-from input_pipeline import replay_rows
-from input_pipeline import replay_store
+from promptcl.input_pipeline.streams import order
+from promptcl.input_pipeline.streams import replay_rows
+from promptcl.input_pipeline.streams import replay_store
+from promptcl.input_pipeline.views import loader
 
 _PREFIX = 'replay:'
 

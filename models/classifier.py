@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Backbone + prompt + head: query pass, prompted pass, read-out."""
 
 from collections.abc import Sequence
@@ -21,11 +9,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from models import heads
-from models import prompts
-from models import sentence_head
-from models import vit
-from models.prompts import base
+from promptcl.models import prompts
+from promptcl.models.heads import heads
+from promptcl.models.heads import sentence_head
+from promptcl.models.networks import vit
+from promptcl.models.parts import base
 
 Array = jax.Array
 READOUTS = ('token', 'gap', 'prompt', 'token+prompt', 'query')
@@ -85,7 +73,7 @@ class PromptedClassifier(nn.Module):
              train: bool, **options) -> tuple[Array, base.Selection]:
     """Patch embeddings [B, N, D] and the prompts chosen for them.
 
-    `options` are those of `models.prompts.base.Prompt.select`.
+    `options` are those of `models.parts.base.Prompt.select`.
     """
     patches = self.backbone.embed(images)
     selection = self.prompt.select(
@@ -107,7 +95,7 @@ class PromptedClassifier(nn.Module):
       class_vectors: what `class_vectors` returned for the same parameters; None
         to compute it here.
       **options: how prompts are chosen: `vote`, `mask`, `choice`, `image_keys`
-        and `memory` of `models.prompts.base.Prompt.select`.
+        and `memory` of `models.parts.base.Prompt.select`.
     """
     patches, selection = self.select(
         images, query, task_index, train=train, **options)

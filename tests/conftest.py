@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Where tests run: eight fake CPU devices, one compilation cache, no network.
 
 The environment is set before anything imports JAX; child processes inherit it.
@@ -41,10 +29,8 @@ def pytest_configure(config):
 
 
 def pytest_collection_finish():
-  """Collected modules live to the end: the collector need not look at them."""
-  gc.collect()
-  gc.freeze()
-  gc.set_threshold(50_000, 20, 20)
+  """What is imported by now lives to the end."""
+  environment.collect_seldom()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """What every method and every recipe must keep to; both are discovered."""
 
 import importlib
@@ -23,15 +11,15 @@ import numpy as np
 import optax
 import pytest
 
-from models import prompts
-from models.prompts import base
+from promptcl.models import prompts
+from promptcl.models.parts import base
+from promptcl.train_lib import program as program_lib
+from promptcl.train_lib.core import parallel
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.startup import startup
+from promptcl.train_lib.steps import optimizer as optimizer_lib
+from promptcl.train_lib.steps import train_step as steps
 from tests import fakes
-from train_lib import optimizer as optimizer_lib
-from train_lib import parallel
-from train_lib import program as program_lib
-from train_lib import startup
-from train_lib import state as state_lib
-from train_lib import steps
 
 CONFIGS = pathlib.Path(startup.defaults.__file__).parent
 RECIPES = sorted(path.stem for path in CONFIGS.glob('*.py')
@@ -197,7 +185,7 @@ def test_there_are_recipes():
 
 def _recipe(name):
   """The expanded recipe; users give those without weights some."""
-  config = importlib.import_module(f'configs.{name}').get_config()
+  config = importlib.import_module(f'promptcl.configs.{name}').get_config()
   if config.init_checkpoint is None:
     config.init_checkpoint = program_lib.RANDOM
   return startup.expand(config)
@@ -249,7 +237,7 @@ def test_every_recipe_builds_and_trains_prompts_and_what_it_thaws(name, create):
 
 @pytest.mark.parametrize('name', RECIPES)
 def test_every_recipe_says_how_to_run_it(name):
-  documentation = importlib.import_module(f'configs.{name}').__doc__
+  documentation = importlib.import_module(f'promptcl.configs.{name}').__doc__
   assert f'configs/{name}.py' in documentation
 
 

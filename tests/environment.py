@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """What tests and the processes that they start run in.
 
   environment.set_up(num_devices=8)                  # before JAX is imported
@@ -18,6 +6,7 @@
 """
 
 from collections.abc import Callable
+import gc
 import getpass
 import hashlib
 import os
@@ -77,6 +66,13 @@ def of_child(num_devices: int = 1, *flags: str, **more: str
     **more: variables.
   """
   return {**os.environ, 'XLA_FLAGS': xla_flags(num_devices, *flags), **more}
+
+
+def collect_seldom() -> None:
+  """Keeps what there is out of garbage collections, and makes these rare."""
+  gc.collect()
+  gc.freeze()
+  gc.set_threshold(200_000, 20, 20)
 
 
 def with_room(function: Callable[..., Any], *args: Any) -> Any:

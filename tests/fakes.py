@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Small stand-ins for data, checkpoints and configs; everything else is real.
 
 config = fakes.config(tmp_path)                   # expanded, L2P, 3 tasks
@@ -25,13 +13,13 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from configs import base
-from models import backbones
-from models import classifier
-from train_lib import optimizer as optimizer_lib
-from train_lib import startup
-from train_lib import state as state_lib
-from train_lib import steps
+from promptcl.configs import base
+from promptcl.models import classifier
+from promptcl.models.networks import backbones
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.startup import startup
+from promptcl.train_lib.steps import optimizer as optimizer_lib
+from promptcl.train_lib.steps import train_step as steps
 
 VARIANT = 'testing'  # patch 4, width 16, depth 3, 2 heads, MLP 32
 IMAGE_SIZE = 8

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """A tiny data set, a random CLIP and a recipe for tests of IT-Prompt."""
 
 import importlib
@@ -18,10 +6,10 @@ import pathlib
 
 import numpy as np
 
-from models import clip
+from promptcl.models.networks import clip
+from promptcl.train_lib.startup import startup
 from tests import fakes
 from tests import weights
-from train_lib import startup
 
 VARIANT = 'CLIP-testing'
 MERGES = pathlib.Path(__file__).parent / 'models/merges.txt'
@@ -49,7 +37,7 @@ def write_inputs(folder: pathlib.Path) -> dict[str, str]:
 
 def config(inputs, recipe='cifar100_it_prompt', **changes):
   """The expanded and checked recipe, small, with some keys replaced."""
-  found = importlib.import_module(f'configs.{recipe}').get_config()
+  found = importlib.import_module(f'promptcl.configs.{recipe}').get_config()
   changes = {**SMALL, **inputs, **changes}
   found.init_checkpoint = changes.pop('init_checkpoint')
   found.update_from_flattened_dict(changes)

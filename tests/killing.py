@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Runs that end in the middle, in this process.
 
 for point in points:  # each start goes on where the last one was saved
@@ -25,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from train_lib import interrupt
-from train_lib import run_log
-from train_lib import workdir as workdir_lib
-from train_lib.place import Place
+from promptcl.train_lib.records import run_log
+from promptcl.train_lib.resume import interrupt
+from promptcl.train_lib.resume import workdir as workdir_lib
+from promptcl.train_lib.resume.place import Place
 
 
 class Killed(Exception):

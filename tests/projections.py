@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Programs with gradient projection, tiny and with random parameters."""
 
 import types
@@ -18,12 +6,12 @@ import types
 import jax
 import numpy as np
 
+from promptcl.train_lib import probe as probe_lib
+from promptcl.train_lib import train
+from promptcl.train_lib.around import projection
+from promptcl.train_lib.core import parallel
+from promptcl.train_lib.steps import train_step as steps
 from tests import fakes
-from train_lib import parallel
-from train_lib import probe as probe_lib
-from train_lib import projection
-from train_lib import steps
-from train_lib import train
 
 L2P = {'pgp.enabled': True, 'prompt_pool_param.length': 3,
        'pgp.token_components': 4, 'pgp.token_epsilon': 0.9}

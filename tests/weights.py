@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Weights as other code bases write them."""
 
 import json
@@ -20,13 +8,13 @@ import re
 import numpy as np
 import safetensors.numpy
 
-from models import pretrained
+from promptcl.models.weights import pretrained
 
 
 def to_timm(arrays):
-  """Arrays under the names of `models/vit.py` -> timm's names and axes.
+  """Arrays under the names of `networks/vit.py` -> timm's names and axes.
 
-  Written on its own, as the inverse of `models/timm_names.py`.
+  Written on its own, as the inverse of `models/weights/timm_names.py`.
   """
   depth = 1 + max(int(n) for n in re.findall(
       r'encoderblock_(\d+)/', '\n'.join(arrays)))
@@ -64,9 +52,9 @@ def to_timm(arrays):
 
 
 def to_openai(arrays):
-  """Arrays under the names of `models/clip.py` -> those of openai/CLIP.
+  """Arrays under the names of `networks/clip.py` -> those of openai/CLIP.
 
-  Written on its own, as the inverse of `models/clip_names.py`.
+  Written on its own, as the inverse of `models/weights/clip_names.py`.
   """
   out = {
       'visual.conv1.weight': np.einsum(
@@ -113,7 +101,7 @@ def _norm(arrays, ours, theirs):
 
 
 def write_hugging_face(folder, arrays, variant, **changes):
-  """A folder with arrays of `models/clip.py` and the config of a variant.
+  """A folder with arrays of `networks/clip.py` and the config of a variant.
 
   Args:
     folder: made.

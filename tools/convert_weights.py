@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Makes an `.npz` for `config.init_checkpoint` of other weights.
 
   python -m tools.convert_weights dino_vitbase16_pretrain.pth dino_b16.npz
@@ -20,8 +8,8 @@
 
 The first argument is a `.pth` of timm, DeiT, DINO, iBOT or MoCo-v3, a `.pt` of
 CLIP, a `.safetensors` file, or the workdir of a run whose backbone trained.
-The output holds the backbone under the names of `models/vit.py` and says which
-family it is, so that GELU and input range need no guessing.
+The output holds the backbone under the names of `networks/vit.py` and says
+which family it is, so that GELU and input range need no guessing.
 
 Only `.pth` and `.pt` files need torch, on this machine and once; they are read
 with `weights_only=True`, so nothing in them is executed.  OpenAI's CLIP files
@@ -39,13 +27,13 @@ import zipfile
 
 import numpy as np
 
-from models import clip_names
-from models import families
-from models import formats
-from models import pretrained
-from models import timm_names
-from tools import run_weights
-from tools import torch_layouts
+from promptcl.models.weights import clip_names
+from promptcl.models.weights import families
+from promptcl.models.weights import formats
+from promptcl.models.weights import pretrained
+from promptcl.models.weights import timm_names
+from promptcl.tools import run_weights
+from promptcl.tools import torch_layouts
 
 
 def read_torch(path: str) -> Any:

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Pairs of drawn letters and sentences that name them, made of characters.
 
 Each letter has three names: its sign, its English name and its word in the
@@ -35,9 +23,9 @@ from tokenizers import models
 from tokenizers import normalizers
 from tokenizers import pre_tokenizers
 
-from models import templates
-from models import tokenizer as tokenizer_lib
-from tools import letters
+from promptcl.models.networks import templates
+from promptcl.models.networks import tokenizer as tokenizer_lib
+from promptcl.tools import letters
 
 SIGNS = tuple(string.ascii_lowercase)
 ENGLISH = (
@@ -58,7 +46,7 @@ _UNKNOWN = '?'
 
 
 def build_tokenizer() -> tokenizers.Tokenizer:
-  """A tokenizer that `models/tokenizer.py` takes for one of CLIP's."""
+  """A tokenizer that `models/networks/tokenizer.py` takes for one of CLIP's."""
   characters = [_UNKNOWN, ' ', '.', *SIGNS]
   tokenizer = tokenizers.Tokenizer(models.WordLevel(
       {character: i for i, character in enumerate(characters)},

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Letters drawn the way scikit-learn's handwritten digits are drawn.
 
 Those digits are pen strokes on a 32 x 32 bitmap, scaled to fill its height, of
@@ -31,7 +19,7 @@ import matplotlib
 from matplotlib import ft2font
 import numpy as np
 
-from input_pipeline import preprocess
+from promptcl.input_pipeline.views import preprocess
 
 LETTERS = string.ascii_uppercase + string.ascii_lowercase
 # The other bundled fonts hold symbols, sometimes at the places of letters.

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Pretrains the small backbone of the digits demo on letters, never on digits.
 
   python tools/pretrain_letters.py --output models/weights/letters_vit.npz
@@ -50,9 +38,9 @@ from sklearn import model_selection
 # pylint: disable=g-import-not-at-top
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from models import pretrained  # noqa: E402
-from models import vit  # noqa: E402
-from tools import letters  # noqa: E402
+from promptcl.models.networks import vit  # noqa: E402
+from promptcl.models.weights import pretrained  # noqa: E402
+from promptcl.tools import letters  # noqa: E402
 
 VARIANT = 'ViT-digits'
 _CHUNK = 256  # images per forward pass of an evaluation

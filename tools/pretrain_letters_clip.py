@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Pretrains the small two-tower model of the digits demo on letters' names.
 
   python tools/pretrain_letters_clip.py --output models/weights/letters_clip
@@ -46,16 +34,16 @@ import tokenizers
 # pylint: disable=g-import-not-at-top
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from models import backbones  # noqa: E402
-from models import clip  # noqa: E402
-from models import formats  # noqa: E402
-from models import pretrained  # noqa: E402
-from models import text  # noqa: E402
-from models import vit  # noqa: E402
-from models.prompts import matching  # noqa: E402
-from tools import letter_names  # noqa: E402
-from tools import letters  # noqa: E402
-from tools import pretrain_letters  # noqa: E402
+from promptcl.models.networks import backbones  # noqa: E402
+from promptcl.models.networks import clip  # noqa: E402
+from promptcl.models.networks import similarity  # noqa: E402
+from promptcl.models.networks import text  # noqa: E402
+from promptcl.models.networks import vit  # noqa: E402
+from promptcl.models.weights import formats  # noqa: E402
+from promptcl.models.weights import pretrained  # noqa: E402
+from promptcl.tools import letter_names  # noqa: E402
+from promptcl.tools import letters  # noqa: E402
+from promptcl.tools import pretrain_letters  # noqa: E402
 
 VARIANT = 'CLIP-letters'
 WEIGHTS, TOKENIZER = 'weights.npz', 'tokenizer.json'
@@ -69,7 +57,7 @@ def embed_images(model: clip.Clip, params: dict, images: jax.Array
   def run(module, x):
     return module.project(module(x, read=vit.read_class_token).tokens[:, 0])
 
-  return matching.l2_normalize(
+  return similarity.l2_normalize(
       model.apply({'params': params}, images, method=run))
 
 
@@ -89,7 +77,7 @@ def loss_fn(params: dict, images: jax.Array, ids: jax.Array, *,
   """
   flat = lambda x: x.reshape(-1, *x.shape[2:])
   image = embed_images(model, params, flat(images))
-  sentence = matching.l2_normalize(model.apply(
+  sentence = similarity.l2_normalize(model.apply(
       {'params': params}, flat(ids), method='encode_text'))
   image, sentence = (x.reshape(*images.shape[:2], -1)
                      for x in (image, sentence))

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """The backbone that a run of ours has trained.
 
 A checkpoint of a run holds what training changed.  Leaves of the backbone that
@@ -26,11 +14,11 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
-from models import backbones
-from models import families
-from models import pretrained
-from train_lib import state as state_lib
-from train_lib.place import Place
+from promptcl.models.networks import backbones
+from promptcl.models.weights import families
+from promptcl.models.weights import pretrained
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.resume.place import Place
 
 _BACKBONE = 'params/backbone/'
 
@@ -42,8 +30,8 @@ def read(workdir: str) -> tuple[dict[str, np.ndarray], dict[str, Any], str]:
     workdir: of the run.
 
   Returns:
-    Arrays under the names of `models/vit.py`; `meta` for `formats.write_npz`;
-    a remark for people.
+    Arrays under the names of `networks/vit.py`; `meta` for
+    `formats.write_npz`; a remark for people.
 
   Raises:
     ValueError: no run, a backbone that did not train, or an incomplete one.

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Controls on the same data and backbone, because a number means little alone.
 
 What there is and what each one changes stands in `controls.py`.  Three need
@@ -32,17 +20,17 @@ import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
-from train_lib import controls
-from train_lib import evaluate
-from train_lib import parallel
-from train_lib import program as program_lib
-from train_lib import startup
-from train_lib import state as state_lib
-from train_lib import tables
-from train_lib import train
-from train_lib import workdir as workdir_lib
-from train_lib.results import Results
-from train_lib.results import Scores
+from promptcl.train_lib import evaluate
+from promptcl.train_lib import program as program_lib
+from promptcl.train_lib import train
+from promptcl.train_lib.core import parallel
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.records import tables
+from promptcl.train_lib.records.results import Results
+from promptcl.train_lib.records.results import Scores
+from promptcl.train_lib.resume import workdir as workdir_lib
+from promptcl.train_lib.startup import controls
+from promptcl.train_lib.startup import startup
 
 COLUMNS = ('avg_acc', 'micro_last_acc', 'forgetting')
 

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """From a checked config and a task stream to what training needs."""
 
 from collections.abc import Sequence
@@ -24,16 +12,16 @@ import ml_collections
 import numpy as np
 import optax
 
-from models import backbones
-from models import classifier
-from models import pretrained
-from models.prompts import base
-from train_lib import optimizer as optimizer_lib
-from train_lib import projection
-from train_lib import rebalancing
-from train_lib import regularization
-from train_lib import replay
-from train_lib import state as state_lib
+from promptcl.models import classifier
+from promptcl.models.networks import backbones
+from promptcl.models.parts import base
+from promptcl.models.weights import pretrained
+from promptcl.train_lib.around import projection
+from promptcl.train_lib.around import rebalancing
+from promptcl.train_lib.around import regularization
+from promptcl.train_lib.around import replay
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.steps import optimizer as optimizer_lib
 
 RANDOM = pretrained.RANDOM  # value of init_checkpoint
 

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """What all tasks of a run share: compiled steps, evaluator, log and keeper."""
 
 from collections.abc import Iterable, Mapping
@@ -20,17 +8,17 @@ from typing import Any
 
 import jax
 
-from models.prompts import base
-from train_lib import cadence
-from train_lib import evaluate
-from train_lib import keeper as keeper_lib
-from train_lib import parallel
-from train_lib import probe as probe_lib
-from train_lib import program as program_lib
-from train_lib import run_log
-from train_lib import state as state_lib
-from train_lib import steps
-from train_lib import zero_shot as zero_shot_lib
+from promptcl.models.parts import base
+from promptcl.train_lib import evaluate
+from promptcl.train_lib import probe as probe_lib
+from promptcl.train_lib import program as program_lib
+from promptcl.train_lib import zero_shot as zero_shot_lib
+from promptcl.train_lib.core import parallel
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.records import run_log
+from promptcl.train_lib.resume import cadence
+from promptcl.train_lib.resume import keeper as keeper_lib
+from promptcl.train_lib.steps import train_step as steps
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """The story of a run: tasks in, accuracy matrix out."""
 
 import contextlib
@@ -19,26 +7,26 @@ from typing import Any
 
 import jax
 
-import input_pipeline
-from models.prompts import base
-from train_lib import cadence
-from train_lib import evaluate
-from train_lib import extras
-from train_lib import interrupt as interrupt_lib
-from train_lib import keeper as keeper_lib
-from train_lib import parallel
-from train_lib import probe as probe_lib
-from train_lib import program as program_lib
-from train_lib import replay
-from train_lib import run as run_lib
-from train_lib import run_log
-from train_lib import state as state_lib
-from train_lib import steps
-from train_lib import workdir as workdir_lib
-from train_lib import zero_shot
-from train_lib.place import TRAINED
-from train_lib.results import Results
-from train_lib.results import Scores
+from promptcl import input_pipeline
+from promptcl.models.parts import base
+from promptcl.train_lib import evaluate
+from promptcl.train_lib import probe as probe_lib
+from promptcl.train_lib import program as program_lib
+from promptcl.train_lib import run as run_lib
+from promptcl.train_lib import zero_shot
+from promptcl.train_lib.around import replay
+from promptcl.train_lib.core import parallel
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.records import extras
+from promptcl.train_lib.records import run_log
+from promptcl.train_lib.records.results import Results
+from promptcl.train_lib.records.results import Scores
+from promptcl.train_lib.resume import cadence
+from promptcl.train_lib.resume import interrupt as interrupt_lib
+from promptcl.train_lib.resume import keeper as keeper_lib
+from promptcl.train_lib.resume import workdir as workdir_lib
+from promptcl.train_lib.resume.place import TRAINED
+from promptcl.train_lib.steps import train_step as steps
 
 
 def prepare(config: Any) -> tuple[program_lib.Program, Any]:

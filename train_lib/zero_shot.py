@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """What learning does to CLIP's knowledge of what was not learned.
 
 After each task, every test image goes through the plain pass and through the
@@ -39,14 +27,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import input_pipeline
-from models import clip
-from models import text as text_lib
-from models.prompts import matching
-from train_lib import parallel
-from train_lib import state as state_lib
-from train_lib import steps
-from train_lib import zero_shot_scores as scores
+from promptcl import input_pipeline
+from promptcl.models.networks import clip
+from promptcl.models.networks import similarity
+from promptcl.models.networks import text as text_lib
+from promptcl.train_lib.core import parallel
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.records import zero_shot_scores as scores
+from promptcl.train_lib.steps import train_step as steps
 
 Array = jax.Array
 
@@ -81,7 +69,7 @@ def held_out(config: Any, stream: Any) -> dict[str, Any]:
 def similarities(frozen: Any, embeddings: Array, text: Array) -> Array:
   """CLIP's logits of embeddings [B, E] and sentences [N, E]: [B, N]."""
   scale = jnp.exp(frozen[f'backbone/{clip.SCALE}'])
-  return scale * matching.cosine(embeddings, text)
+  return scale * similarity.cosine(embeddings, text)
 
 
 def make_step(model: Any) -> Callable[..., dict[str, Array]]:

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """ConvPrompt: what the anchors' convolutions generate is the prefix itself.
 
 Roy et al., Convolutional Prompting meets Language Models for Continual
@@ -19,10 +7,10 @@ similar the language descriptions of its classes are to those of old ones; here
 the numbers are given (`generation.anchors_by_task`).
 """
 
-from models import vit
-from models.prompts import base
-from models.prompts import generated_method
-from models.prompts import generation
+from promptcl.models.networks import vit
+from promptcl.models.parts import base
+from promptcl.models.parts import generated_method
+from promptcl.models.parts import generation
 
 
 class ConvPrompt(generation.Generated):

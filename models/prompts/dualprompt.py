@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """DualPrompt: G-prompts that all tasks share and E-prompts from a pool.
 
 Wang et al., DualPrompt: Complementary Prompting for Rehearsal-free Continual
@@ -22,11 +10,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from models import vit
-from models.prompts import base
-from models.prompts import l2p
-from models.prompts import prompt_pool
-from models.prompts import spaces as spaces_lib
+from promptcl.models.networks import vit
+from promptcl.models.parts import base
+from promptcl.models.parts import prompt_pool
+from promptcl.models.parts import spaces as spaces_lib
+from promptcl.models.prompts import l2p
 
 Array = jax.Array
 
@@ -113,7 +101,7 @@ class DualPrompt(l2p.L2P):
     prompt = self.prefix[self.g_prompt.layers.index(layer)]
     if self.g_prompt.prefix:
       prompt = jnp.broadcast_to(prompt, (2, *prompt.shape[1:]))
-      prompt = l2p.split_heads(prompt, self.num_heads)
+      prompt = base.split_heads(prompt, self.num_heads)
     return jnp.broadcast_to(prompt, (batch, *prompt.shape))
 
   def at_layer(self, layer, tokens, carry):

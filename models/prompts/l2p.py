@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """L2P: a prompt pool queried by the frozen ViT's class token.
 
 Wang et al., Learning to Prompt for Continual Learning, CVPR 2022; options and
@@ -23,18 +11,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from models import vit
-from models.prompts import base
-from models.prompts import prompt_pool
-from models.prompts import spaces as spaces_lib
+from promptcl.models.networks import vit
+from promptcl.models.parts import base
+from promptcl.models.parts import prompt_pool
+from promptcl.models.parts import spaces as spaces_lib
 
 Array = jax.Array
 _POOL = 'prompt/prompt_pool'
-
-
-def split_heads(prefix: Array, num_heads: int) -> Array:
-  """[..., D] -> [..., H, D // H]."""
-  return prefix.reshape(*prefix.shape[:-1], num_heads, -1)
 
 
 class L2P(base.Prompt):
@@ -124,7 +107,7 @@ class L2P(base.Prompt):
       return vit.LayerPrompt(), carry
     picked = carry[self.layers.index(layer)]
     if self.pool_options['prefix']:
-      picked = split_heads(picked, self.num_heads)
+      picked = base.split_heads(picked, self.num_heads)
       return vit.LayerPrompt(prefix=picked), carry
     return vit.LayerPrompt(tokens=picked), carry
 

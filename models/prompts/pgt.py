@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """PGT: prompts generated for each image and transformed for each task.
 
 Before a block its tokens ask the plain backbone's final tokens (layer
@@ -29,11 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from models import vit
-from models.prompts import base
-from models.prompts import generated_method
-from models.prompts import generation
-from models.prompts import layer_attention
+from promptcl.models.networks import vit
+from promptcl.models.parts import base
+from promptcl.models.parts import generated_method
+from promptcl.models.parts import generation
+from promptcl.models.parts import layer_attention
 
 Array = jax.Array
 ASKED = 'asked'  # what is sown, [B, N] for each prompted block

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """VQ-Prompt: a mixture of prompts, replaced by its nearest element of the pool.
 
 In each prompted block the query weighs N keys, the weights mix the block's N
@@ -20,7 +8,7 @@ mixture to the element and the element to the mixture.
 
 Jiao et al., Vector Quantization Prompting for Continual Learning, NeurIPS 2024;
 arithmetic of the authors' code, docs/vq_prompt.md.  Its second stage is in
-`train_lib/rebalancing.py`.
+`train_lib/around/rebalancing.py`.
 """
 
 from typing import Any
@@ -29,9 +17,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from models import vit
-from models.prompts import base
-from models.prompts import l2p
+from promptcl.models.networks import vit
+from promptcl.models.parts import base
 
 Array = jax.Array
 _USUAL_LAYERS = 5
@@ -159,7 +146,7 @@ class VQPrompt(base.Prompt):
       return vit.LayerPrompt(), carry
     prompt = carry[self.layers.index(layer)]
     halves = prompt.reshape(len(prompt), 2, -1, self.width)
-    prefix = l2p.split_heads(halves, self.num_heads)
+    prefix = base.split_heads(halves, self.num_heads)
     return vit.LayerPrompt(prefix=prefix), carry
 
 

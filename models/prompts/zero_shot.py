@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """CLIP as it is: classes are sentences, nothing is trained.
 
 The head holds the directions of the class names, which the text tower computes
@@ -21,9 +9,9 @@ classes compete (`config.eval_classes`).
 Reference: Radford et al., 2021 (arXiv:2103.00020), section 3.1.
 """
 
-from models import clip
-from models import text
-from models.prompts import base
+from promptcl.models.networks import clip
+from promptcl.models.networks import text
+from promptcl.models.parts import base
 
 _TEXT_TOWER = f'backbone/{clip.TEXT}'
 

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """One command measures the product where next to nothing is installed."""
 
 import importlib.metadata
@@ -27,13 +15,13 @@ from benchmarks import accelerator
 from benchmarks import accelerator_cases
 from benchmarks import accelerator_table
 from benchmarks import measure
-from configs import base as defaults
+from promptcl.configs import base as defaults
+from promptcl.train_lib.startup import config_values
 from tests import environment
-from train_lib import config_values
 
 pytestmark = pytest.mark.slow
 
-OURS = ('benchmarks', 'configs', 'input_pipeline', 'models', 'train_lib')
+OURS = ('benchmarks', 'promptcl')
 # What a machine with an accelerator has, or what travels there as files.
 INSTALLED = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'ml-collections',
              'absl-py')

@@ -1,26 +1,14 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """The recipes of gradient projection against the table of the authors."""
 
 import importlib
 
 import pytest
 
-from configs import presets
+from promptcl.configs import presets
+from promptcl.train_lib import program as program_lib
+from promptcl.train_lib.startup import startup
 from tests import fakes
-from train_lib import program as program_lib
-from train_lib import startup
 
 # Batch, epochs, rate a step, prompt length, seed, tasks, classes a task.
 TABLE = {
@@ -45,7 +33,7 @@ TABLE = {
 
 def _recipe(name):
   return startup.expand(
-      importlib.import_module(f'configs.{name}').get_config())
+      importlib.import_module(f'promptcl.configs.{name}').get_config())
 
 
 @pytest.mark.parametrize('name', TABLE)
@@ -86,7 +74,7 @@ def test_what_each_method_projects_with(name):
 
 
 def test_projection_can_be_left_out_without_another_change():
-  config = importlib.import_module('configs.imr_l2p_pgp').get_config()
+  config = importlib.import_module('promptcl.configs.imr_l2p_pgp').get_config()
   with_it = startup.expand(config).to_dict()
   config.pgp.enabled = False
   without = startup.expand(config).to_dict()

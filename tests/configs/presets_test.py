@@ -1,34 +1,22 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Presets: rows that apply, what they set, and what they leave alone."""
 
 import importlib
 
 import pytest
 
-from configs import base
-from configs import presets
-from input_pipeline import class_orders
-from input_pipeline import datasets
-from models import prompts
-from models import vit
-from train_lib import startup
+from promptcl.configs import base
+from promptcl.configs import presets
+from promptcl.input_pipeline.read import datasets
+from promptcl.input_pipeline.streams import class_orders
+from promptcl.models import prompts
+from promptcl.models.networks import vit
+from promptcl.train_lib.startup import startup
 
 
 def _recipe(name, preset='', **changes):
   """The expanded recipe under a preset."""
-  module = importlib.import_module(f'configs.{name}')
+  module = importlib.import_module(f'promptcl.configs.{name}')
   config = module.get_config(preset) if preset else module.get_config()
   config.init_checkpoint = 'random'
   config.update_from_flattened_dict(changes)
@@ -149,7 +137,8 @@ def test_class_orders(preset, seed, first):
 
 @pytest.mark.parametrize('preset', ['coda', 'hide', 'strict'])
 def test_the_class_order_follows_a_seed_that_is_set_later(preset):
-  config = importlib.import_module('configs.cifar100_l2p').get_config(preset)
+  config = importlib.import_module(
+      'promptcl.configs.cifar100_l2p').get_config(preset)
   config.seed = 3
   assert config.continual.rand_seed == 3
   config.continual.rand_seed = 9
@@ -157,8 +146,8 @@ def test_the_class_order_follows_a_seed_that_is_set_later(preset):
 
 
 def test_weights_are_those_of_the_protocol_unless_the_recipe_has_some():
-  cifar = importlib.import_module('configs.cifar100_l2p').get_config
-  digits = importlib.import_module('configs.digits_l2p').get_config
+  cifar = importlib.import_module('promptcl.configs.cifar100_l2p').get_config
+  digits = importlib.import_module('promptcl.configs.digits_l2p').get_config
   assert cifar('coda').init_checkpoint.startswith('hf://timm/')
   assert cifar('torch_port').init_checkpoint == cifar('paper').init_checkpoint
   assert cifar('torch_port').model_name == 'DeiT-B_16'  # the exact GELU

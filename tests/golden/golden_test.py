@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """A recipe, a preset or a short run that changed shows as a diff here."""
 
 import importlib
@@ -54,7 +42,7 @@ def test_only_what_has_no_such_protocol_is_refused(texts):
 
 def test_a_changed_recipe_shows_in_its_text_and_its_paragraphs(
     texts, monkeypatch):
-  module = importlib.import_module('configs.digits_online_l2p')
+  module = importlib.import_module('promptcl.configs.digits_online_l2p')
   original = module.get_config
 
   def changed(preset=''):

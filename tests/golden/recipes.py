@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """What each recipe and each preset sets, as text.
 
   texts = recipes.texts()              # {'recipes/digits_l2p.txt': 'key = ...'}
@@ -27,11 +15,11 @@ from typing import Any
 
 import ml_collections
 
-from configs import base
-from configs import presets
-from models import pretrained
-from train_lib import config_values
-from train_lib import startup
+from promptcl.configs import base
+from promptcl.configs import presets
+from promptcl.models.weights import pretrained
+from promptcl.train_lib.startup import config_values
+from promptcl.train_lib.startup import startup
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 _ROOT = FOLDER.parents[1]
@@ -65,7 +53,7 @@ def resolved(name: str, preset: str = '') -> dict[str, Any]:
   Raises:
     ValueError: the recipe cannot run, or not under this preset.
   """
-  config = importlib.import_module(f'configs.{name}').get_config(
+  config = importlib.import_module(f'promptcl.configs.{name}').get_config(
       *filter(None, [preset]))
   weights, config.init_checkpoint = config.init_checkpoint, None
   expanded = startup.expand(config)

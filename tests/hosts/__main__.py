@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Real runs of several hosts against one process, with losses and signals.
 
   python -m tests.hosts --hosts 4 --devices 2 --method l2p --seed 0
@@ -31,11 +19,11 @@ import sys
 import tempfile
 import time
 
+from promptcl.train_lib.core import hosts as hosts_lib
+from promptcl.train_lib.resume import interrupt
 from tests import environment
 from tests.hosts import cluster as cluster_lib
 from tests.torture import comparison
-from train_lib import hosts as hosts_lib
-from train_lib import interrupt
 
 _SIGNALS = ('SIGKILL', 'SIGTERM', 'SIGINT')
 

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Two hosts with two devices each; `python -m tests.hosts` does more."""
 
 import json
@@ -23,17 +11,17 @@ import time
 
 import pytest
 
+from promptcl.train_lib.core import hosts
 from tests.hosts import __main__ as session
 from tests.hosts import cluster as cluster_lib
 from tests.torture import comparison
 from tests.torture import victim as torture
-from train_lib import hosts
 
 pytestmark = pytest.mark.slow
 
 _SILENT = '''
 import sys, time
-from train_lib import hosts
+from promptcl.train_lib.core import hosts
 address, index, num_hosts, patience = sys.argv[1:]
 hosts.join(address, int(num_hosts), int(index), timeout=3,
            patience=int(patience))
@@ -44,7 +32,7 @@ time.sleep(100)
 
 _SCHEDULED = '''
 import numpy as np
-from train_lib import hosts
+from promptcl.train_lib.core import hosts
 hosts.join(None, None, None)
 import jax
 index = jax.process_index()

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """What the doctor says of data sets that are whole, damaged or absent."""
 
 import subprocess
@@ -19,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from input_pipeline import datasets
-from input_pipeline import doctor
+from promptcl.input_pipeline import doctor
+from promptcl.input_pipeline.read import datasets
 from tests.input_pipeline import small_data
 
 

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Batches: exact order, host shares, resume, padding, failures."""
 
 import subprocess
@@ -20,10 +8,10 @@ import threading
 import numpy as np
 import pytest
 
-import input_pipeline
-from input_pipeline import datasets
-from input_pipeline import preprocess
-from input_pipeline import sources
+from promptcl import input_pipeline
+from promptcl.input_pipeline.read import datasets
+from promptcl.input_pipeline.read import sources
+from promptcl.input_pipeline.views import preprocess
 
 
 def _rows(batches):
@@ -222,7 +210,7 @@ class TestFailures:
 
 
 def test_import_leaves_tensorflow_out():
-  code = ('import sys, input_pipeline; '
+  code = ('import sys; from promptcl import input_pipeline; '
           'print({"tensorflow", "tensorflow_datasets"} & set(sys.modules))')
   out = subprocess.run([sys.executable, '-c', code], capture_output=True,
                        text=True, check=True)

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Batches with replayed pictures: who, when, on which device, after a stop."""
 
 import itertools
@@ -18,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-import input_pipeline
+from promptcl import input_pipeline
 from tests.input_pipeline import replays
 from tests.input_pipeline.replays import TASKS
 

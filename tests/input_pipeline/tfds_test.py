@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """TFDS data sets, prepared by the real builders without a network."""
 
 import io
@@ -20,10 +8,10 @@ import types
 import numpy as np
 import pytest
 
-import input_pipeline
-from input_pipeline import catalogue
-from input_pipeline import datasets
-from input_pipeline import preparation
+from promptcl import input_pipeline
+from promptcl.input_pipeline.read import catalogue
+from promptcl.input_pipeline.read import datasets
+from promptcl.input_pipeline.read import preparation
 from tests.input_pipeline import small_data
 
 CIFAR_URL = 'https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz'

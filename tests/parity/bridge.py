@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """The original's configs and parameter trees -> ours."""
 
 from collections.abc import Mapping
@@ -20,15 +8,15 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from models import classifier
-from models import vit
-from models.prompts import base
+from promptcl.models import classifier
+from promptcl.models.networks import vit
+from promptcl.models.parts import base
+from promptcl.train_lib import program as program_lib
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.startup import startup
+from promptcl.train_lib.steps import optimizer as optimizer_lib
 from tests.parity.fixture import Fixture
 from tests.parity.fixture import Unsupported
-from train_lib import optimizer as optimizer_lib
-from train_lib import program as program_lib
-from train_lib import startup
-from train_lib import state as state_lib
 
 _BACKBONE = ('embedding', 'cls', 'Transformer')
 

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Forward passes: query, selection, prompted pass, read-out."""
 
 from collections.abc import Mapping
@@ -19,14 +7,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from models import classifier
+from promptcl.models import classifier
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.steps import train_step as steps
 from tests.parity import bridge
 from tests.parity import tolerances as tol
 from tests.parity.fixture import Fixture
 from tests.parity.fixture import Unsupported
 from tests.parity.report import Report
-from train_lib import state as state_lib
-from train_lib import steps
 
 
 def run(fixture: Fixture, report: Report) -> None:

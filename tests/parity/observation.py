@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """The real training step, which hands out what it computes on its way.
 
 A second pass for the recorded values would have to be compiled as well, and
@@ -21,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-from train_lib import losses
-from train_lib import steps
+from promptcl.train_lib.steps import losses
+from promptcl.train_lib.steps import train_step as steps
 
 
 def train_step(*args: Any, **options: Any) -> Callable[..., Any]:

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Parts of models that are traced and compiled once for all that are alike.
 
 Most of a run here is tracing and compiling; a file's models differ in how they
@@ -25,9 +13,9 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from models import heads
-from models import layers
-from models.prompts import prompt_pool
+from promptcl.models.heads import heads
+from promptcl.models.networks import layers
+from promptcl.models.parts import prompt_pool
 
 _PARTS = (layers.Block, layers.PositionEmbedding, nn.Conv, nn.LayerNorm,
           heads.LinearHead, prompt_pool.PromptPool)

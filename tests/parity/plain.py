@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Kinds that need neither a network nor pictures."""
 
 import functools
@@ -19,13 +7,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from input_pipeline import gaussian
+from promptcl.input_pipeline.streams import gaussian
+from promptcl.train_lib.records import metrics as metrics_lib
+from promptcl.train_lib.steps import optimizer as optimizer_lib
 from tests.parity import tolerances as tol
 from tests.parity.fixture import Fixture
 from tests.parity.fixture import Unsupported
 from tests.parity.report import Report
-from train_lib import metrics as metrics_lib
-from train_lib import optimizer as optimizer_lib
 
 _TAGS = ('avg_acc', 'learning_acc', 'forgetting', 'backward')
 

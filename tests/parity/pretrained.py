@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Pretrained files into models of several kinds and resolutions.
 
 Deviation of ours, on purpose: with a pool and another resolution the original
@@ -28,13 +16,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from models import pretrained
+from promptcl.models.weights import pretrained
+from promptcl.train_lib import program as program_lib
+from promptcl.train_lib.core import state as state_lib
 from tests.parity import bridge
 from tests.parity import tolerances as tol
 from tests.parity.fixture import Fixture
 from tests.parity.report import Report
-from train_lib import program as program_lib
-from train_lib import state as state_lib
 
 _POSITIONS = f'backbone/{pretrained.POSITIONS}'
 _NO_PROMPTS = {'config': {'use_e_prompt': False, 'use_g_prompt': False,

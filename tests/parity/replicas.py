@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """The real steps on as many devices as a file asks for."""
 
 from collections.abc import Mapping
@@ -21,15 +9,15 @@ import jax
 import numpy as np
 import optax
 
+from promptcl.train_lib.core import parallel
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.program import Program
+from promptcl.train_lib.steps import eval_step as eval_step_lib
+from promptcl.train_lib.steps import optimizer as optimizer_lib
+from promptcl.train_lib.steps import train_metrics
+from promptcl.train_lib.steps import train_step as steps
 from tests.parity import observation
 from tests.parity.fixture import Unsupported
-from train_lib import eval_step as eval_step_lib
-from train_lib import optimizer as optimizer_lib
-from train_lib import parallel
-from train_lib import state as state_lib
-from train_lib import steps
-from train_lib import train_metrics
-from train_lib.program import Program
 
 # The original's names of an optimizer's arrays -> fields of ours.
 MOMENTS = {'grad_ema': 'mu', 'grad_sq_ema': 'nu', 'momentum': 'trace'}

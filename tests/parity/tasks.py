@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Several tasks one after the other, as the training loop runs them."""
 
 from collections.abc import Iterator
@@ -18,6 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from promptcl.train_lib import evaluate
+from promptcl.train_lib import train
+from promptcl.train_lib.core import parallel
+from promptcl.train_lib.records import metrics as metrics_lib
+from promptcl.train_lib.steps import train_step as steps
 from tests.parity import bridge
 from tests.parity import replicas as replicas_lib
 from tests.parity import streams
@@ -25,11 +18,6 @@ from tests.parity import tolerances as tol
 from tests.parity.fixture import Fixture
 from tests.parity.plain import official_matrix
 from tests.parity.report import Report
-from train_lib import evaluate
-from train_lib import metrics as metrics_lib
-from train_lib import parallel
-from train_lib import steps
-from train_lib import train
 
 _SUMMARY = {
     'train_accuracy': tol.EXACT, 'learning_rate': tol.RATE,

@@ -1,26 +1,14 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """The growth rule and the component scores of gradient projection."""
 
 import numpy as np
 
+from promptcl.train_lib.around import orthogonal
+from promptcl.train_lib.around import subspace
 from tests.parity import tolerances as tol
 from tests.parity import torch_bridge as bridge
 from tests.parity.fixture import Fixture
 from tests.parity.report import Report
-from train_lib import orthogonal
-from train_lib import subspace
 
 _RANDOMISED = 'the randomised solver; its exact scores are compared'
 

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Configs, names and layouts of the PyTorch ports -> ours."""
 
 from collections.abc import Mapping
@@ -19,14 +7,14 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from configs import base as defaults
-from models import classifier
-from models import layers
-from models import pretrained
-from models import vit
+from promptcl.configs import base as defaults
+from promptcl.models import classifier
+from promptcl.models.networks import layers
+from promptcl.models.networks import vit
+from promptcl.models.weights import pretrained
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.startup import startup
 from tests.parity.fixture import Fixture
-from train_lib import startup
-from train_lib import state as state_lib
 
 _POOL = {'prompt.prompt': 'prompt', 'e_prompt.prompt': 'prompt',
          'prompt.prompt_key': 'key', 'e_prompt.prompt_key': 'key'}

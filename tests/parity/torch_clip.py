@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """CLIP with learned prompts over the tasks of its port.
 
   torch_clip.py        the program of a file and one pass at the start values
@@ -25,24 +13,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs import cifar100_clip_pgp as recipe
-from models import classifier
-from models import clip
-from models import pretrained
-from models import vit
-from models.prompts import base
+from promptcl.configs import cifar100_clip_pgp as recipe
+from promptcl.models import classifier
+from promptcl.models.networks import clip
+from promptcl.models.networks import vit
+from promptcl.models.parts import base
+from promptcl.models.weights import pretrained
+from promptcl.train_lib import program as program_lib
+from promptcl.train_lib.around import projection
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.startup import startup
+from promptcl.train_lib.steps import collection
+from promptcl.train_lib.steps import eval_step
+from promptcl.train_lib.steps import optimizer as optimizer_lib
 from tests.parity import tolerances as tol
 from tests.parity import torch_bridge as bridge
 from tests.parity import torch_clip_tasks
 from tests.parity.fixture import Fixture
 from tests.parity.report import Report
-from train_lib import collection
-from train_lib import eval_step
-from train_lib import optimizer as optimizer_lib
-from train_lib import program as program_lib
-from train_lib import projection
-from train_lib import startup
-from train_lib import state as state_lib
 
 _SMALL = ('backbone/cls', 'backbone/embedding/kernel',
           f'backbone/{pretrained.POSITIONS}')

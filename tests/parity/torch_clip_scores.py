@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Logits and scores of CLIP with learned prompts over sets of images."""
 
 from collections.abc import Iterator
@@ -18,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from models.prompts import base
-from train_lib import eval_step
-from train_lib import parallel
-from train_lib import program as program_lib
-from train_lib import state as state_lib
-from train_lib import steps
+from promptcl.models.parts import base
+from promptcl.train_lib import program as program_lib
+from promptcl.train_lib.core import parallel
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.steps import eval_step
+from promptcl.train_lib.steps import train_step as steps
 
 
 class Scoring:

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Forward passes of the PyTorch ports: L2P, DualPrompt."""
 
 from collections.abc import Mapping
@@ -19,11 +7,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from models import classifier
-from models import layers
-from models.prompts import base
-from models.prompts import matching
-from models.prompts import prompt_pool
+from promptcl.models import classifier
+from promptcl.models.networks import layers
+from promptcl.models.networks import similarity as similarity_lib
+from promptcl.models.parts import base
+from promptcl.models.parts import prompt_pool
 from tests.parity import tolerances as tol
 from tests.parity import torch_bridge as bridge
 from tests.parity.fixture import Fixture
@@ -138,7 +126,7 @@ def _forward(model: classifier.PromptedClassifier, variables: Any,
   task, train = np.int32(case['task_id']), case['train']
   out = model.apply(variables, images, query, task, train=train)
   pool = variables['params']['prompt']['prompt_pool']
-  keys = matching.l2_normalize(pool['key'])
+  keys = similarity_lib.l2_normalize(pool['key'])
   carry = out.selection.carry
   return {
       'logits': out.logits, 'pre_logits': out.pre_logits,

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Gradient projection over the tasks of a port: collection, steps, evaluation.
 
   torch_pgp.py       the tasks, what is collected and what it makes of the bases
@@ -22,20 +10,20 @@ from typing import Any
 import jax
 import numpy as np
 
-from models import classifier
+from promptcl.models import classifier
+from promptcl.train_lib import probe as probe_lib
+from promptcl.train_lib import program as program_lib
+from promptcl.train_lib import train
+from promptcl.train_lib.around import projection
+from promptcl.train_lib.around import subspace
+from promptcl.train_lib.core import parallel
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.steps import optimizer as optimizer_lib
 from tests.parity import tolerances as tol
 from tests.parity import torch_bridge as bridge
 from tests.parity import torch_pgp_steps as steps_lib
 from tests.parity.fixture import Fixture
 from tests.parity.report import Report
-from train_lib import optimizer as optimizer_lib
-from train_lib import parallel
-from train_lib import probe as probe_lib
-from train_lib import program as program_lib
-from train_lib import projection
-from train_lib import state as state_lib
-from train_lib import subspace
-from train_lib import train
 
 _SPACES = {'prompt': 'tokens', 'key': 'keys'}  # theirs -> ours
 

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """One training step of gradient projection, link by link, and evaluation."""
 
 import dataclasses
@@ -19,17 +7,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from models.prompts import base
+from promptcl.models.parts import base
+from promptcl.train_lib.core import parallel
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.steps import losses
+from promptcl.train_lib.steps import optimizer as optimizer_lib
+from promptcl.train_lib.steps import train_step as steps
 from tests.parity import observation
 from tests.parity import tolerances as tol
 from tests.parity import torch_bridge as bridge
 from tests.parity.fixture import Fixture
 from tests.parity.report import Report
-from train_lib import losses
-from train_lib import optimizer as optimizer_lib
-from train_lib import parallel
-from train_lib import state as state_lib
-from train_lib import steps
 
 _TOLERANCE = {
     'prompt_idx': tol.EXACT, 'query': tol.FEATURES,

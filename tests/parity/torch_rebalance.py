@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Re-balancing of the classifier, with recorded draws."""
 
 import dataclasses
@@ -19,17 +7,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from models.prompts import class_statistics
+from promptcl.models.parts import class_statistics
+from promptcl.train_lib import program as program_lib
+from promptcl.train_lib.around import rebalancing
+from promptcl.train_lib.core import parallel
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.steps import train_step as steps
 from tests.parity import tolerances as tol
 from tests.parity import torch_bridge as bridge
 from tests.parity import torch_vq_bridge as vq_bridge
 from tests.parity.fixture import Fixture
 from tests.parity.report import Report
-from train_lib import parallel
-from train_lib import program as program_lib
-from train_lib import rebalancing
-from train_lib import state as state_lib
-from train_lib import steps
 
 # It was recorded as a difference of variances, each of them rounded.
 _ADDED = tol.Tolerance(1e-6)

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """The plain ViT of timm, and what timm and the ports make of a Google file."""
 
 from typing import Any
@@ -18,14 +6,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from models import heads
-from models import layers
-from models import pretrained
+from promptcl.models.heads import heads
+from promptcl.models.networks import layers
+from promptcl.models.weights import pretrained
+from promptcl.train_lib.core import state as state_lib
 from tests.parity import tolerances as tol
 from tests.parity import torch_bridge as bridge
 from tests.parity.fixture import Fixture
 from tests.parity.report import Report
-from train_lib import state as state_lib
 
 _PORT_PROMPTS = 6  # 2 prompts of length 3
 _NO_BICUBIC = 'timm resizes bicubically, ours linearly as the original does'

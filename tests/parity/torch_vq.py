@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """VQ-Prompt: its module, its schedules, and two tasks of training."""
 
 from collections.abc import Mapping
@@ -21,17 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from models.prompts import base
-from models.prompts import vq_prompt
+from promptcl.models.parts import base
+from promptcl.models.prompts import vq_prompt
+from promptcl.train_lib.core import parallel
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.steps import train_step as steps
 from tests.parity import observation
 from tests.parity import tolerances as tol
 from tests.parity import torch_bridge as bridge
 from tests.parity import torch_vq_bridge as vq_bridge
 from tests.parity.fixture import Fixture
 from tests.parity.report import Report
-from train_lib import parallel
-from train_lib import state as state_lib
-from train_lib import steps
 
 Array = jax.Array
 _TOLERANCE = {
@@ -123,7 +111,8 @@ def _model(fixture: Fixture) -> dict[str, Array]:
 
 def _released(fixture: Fixture, report: Report) -> None:
   """Rates of every step of the recipes: of prompts and of the classifier."""
-  recipe = lambda name: importlib.import_module(f'configs.{name}').get_config()
+  recipe = lambda name: importlib.import_module(
+      f'promptcl.configs.{name}').get_config()
   paths = 'prompt/pool', 'head/kernel'
   want = fixture['released_step_sizes']
   rates = vq_bridge.rates(

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Consecutive training steps of one task."""
 
 import re
@@ -18,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from promptcl.train_lib.steps import optimizer as optimizer_lib
+from promptcl.train_lib.steps import train_step as steps
 from tests.parity import bridge
 from tests.parity import replicas as replicas_lib
 from tests.parity import tolerances as tol
 from tests.parity.fixture import Fixture
 from tests.parity.report import Report
-from train_lib import optimizer as optimizer_lib
-from train_lib import steps
 
 _PER_STEP = {
     'prompt_idx': tol.EXACT, 'train_accuracy': tol.EXACT,

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Letters' names, the two towers' pretraining, and the files that ship."""
 
 import functools
@@ -22,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import backbones
-from models import clip
-from models import tokenizer as tokenizer_lib
+from promptcl.models.networks import backbones
+from promptcl.models.networks import clip
+from promptcl.models.networks import tokenizer as tokenizer_lib
+from promptcl.tools import letter_names
+from promptcl.tools import letters
+from promptcl.tools import pretrain_letters_clip
 from tests import fakes
-from tools import letter_names
-from tools import letters
-from tools import pretrain_letters_clip
 
 pytestmark = pytest.mark.slow
 

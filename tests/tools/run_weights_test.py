@@ -1,29 +1,17 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """The backbone of a run, out of a checkpoint as a run writes it."""
 
 import numpy as np
 import pytest
 
-from models import families
-from models import formats
-from models import pretrained
+from promptcl.models.weights import families
+from promptcl.models.weights import formats
+from promptcl.models.weights import pretrained
+from promptcl.tools import convert_weights
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.resume import checkpoint
+from promptcl.train_lib.resume.place import Place
 from tests import fakes
-from tools import convert_weights
-from train_lib import checkpoint
-from train_lib import state as state_lib
-from train_lib.place import Place
 
 
 def _save(workdir, config):

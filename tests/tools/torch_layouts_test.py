@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Containers and prefixes of published checkpoints, up to the backbone."""
 
 import argparse
@@ -19,15 +7,15 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from models import families
-from models import formats
-from models import pretrained
-from models import timm_names
+from promptcl.models.weights import families
+from promptcl.models.weights import formats
+from promptcl.models.weights import pretrained
+from promptcl.models.weights import timm_names
+from promptcl.tools import convert_weights
+from promptcl.tools import torch_layouts
+from promptcl.train_lib.core import state as state_lib
 from tests import fakes
 from tests import weights
-from tools import convert_weights
-from tools import torch_layouts
-from train_lib import state as state_lib
 
 ONES = np.ones(3, np.float32)
 

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """The offline twins: looks of the digits, and files that the pipeline opens."""
 
 import importlib
@@ -19,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-import input_pipeline
+from promptcl import input_pipeline
+from promptcl.tools import write_digit_sets
+from promptcl.train_lib.startup import startup
 from tests import fakes
-from tools import write_digit_sets
-from train_lib import startup
 
 
 @pytest.fixture
@@ -62,7 +50,7 @@ def test_the_files_make_the_streams_of_their_recipes(tmp_path, monkeypatch):
   write_digit_sets.main()
 
   def stream(recipe):
-    config = importlib.import_module(f'configs.{recipe}').get_config()
+    config = importlib.import_module(f'promptcl.configs.{recipe}').get_config()
     dataset = config.dataset.replace('npz:', f'npz:{tmp_path}/')
     config = fakes.changed(startup.expand(config), dataset=dataset)
     return input_pipeline.build(config, global_batch_size=16)

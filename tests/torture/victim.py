@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """A run of main.py that is sent a signal at a point of its own.
 
   python -m tests.torture.victim SEED DELAY SIGKILL main.py --my_config=R ...
@@ -31,14 +19,14 @@ import threading
 import time
 from typing import Any
 
-import input_pipeline
-from train_lib import checkpoint
-from train_lib import evaluate
-from train_lib import probe
-from train_lib import projection
-from train_lib import report
-from train_lib import run_log
-from train_lib import train
+from promptcl import input_pipeline
+from promptcl.train_lib import evaluate
+from promptcl.train_lib import probe
+from promptcl.train_lib import train
+from promptcl.train_lib.around import projection
+from promptcl.train_lib.records import report
+from promptcl.train_lib.records import run_log
+from promptcl.train_lib.resume import checkpoint
 
 # What is called, where, how often that kills, and what is going on then.
 POINTS = (

@@ -1,30 +1,18 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """A run on a disk that is full for a while: a real one, of four megabytes."""
 
 import subprocess
 
 import pytest
 
+from promptcl.train_lib.records import report
+from promptcl.train_lib.records import run_log
+from promptcl.train_lib.resume import checkpoint
+from promptcl.train_lib.resume import workdir as workdir_lib
 from tests import fakes
 from tests import killing
 from tests import programs
 from tests.torture import comparison
-from train_lib import checkpoint
-from train_lib import report
-from train_lib import run_log
-from train_lib import workdir as workdir_lib
 
 pytestmark = pytest.mark.slow
 

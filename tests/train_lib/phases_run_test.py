@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Whole small runs of tasks whose phases learn in ways of their own."""
 
 import dataclasses
@@ -22,21 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from input_pipeline import order
-from models.prompts import base
-from models.prompts import class_statistics
+from promptcl.input_pipeline.streams import order
+from promptcl.models.parts import base
+from promptcl.models.parts import class_statistics
+from promptcl.train_lib import program as program_lib
+from promptcl.train_lib import train
+from promptcl.train_lib.core import parallel
+from promptcl.train_lib.records import run_log
+from promptcl.train_lib.resume.place import DONE
+from promptcl.train_lib.resume.place import TRAINING
+from promptcl.train_lib.steps import losses
+from promptcl.train_lib.steps import train_step as steps_lib
 from tests import fakes
 from tests import killing
 from tests import programs
 from tests.torture import comparison
-from train_lib import losses
-from train_lib import parallel
-from train_lib import program as program_lib
-from train_lib import run_log
-from train_lib import steps as steps_lib
-from train_lib import train
-from train_lib.place import DONE
-from train_lib.place import TRAINING
 
 pytestmark = pytest.mark.slow
 

@@ -1,29 +1,17 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Replay in real steps: alike on all devices, and what it keeps from going."""
 
 import jax
 import numpy as np
 import pytest
 
-import input_pipeline
+from promptcl import input_pipeline
+from promptcl.train_lib import program as program_lib
+from promptcl.train_lib import train
+from promptcl.train_lib.around import replay
+from promptcl.train_lib.core import parallel
+from promptcl.train_lib.steps import train_step as steps
 from tests import fakes
-from train_lib import parallel
-from train_lib import program as program_lib
-from train_lib import replay
-from train_lib import steps
-from train_lib import train
 
 pytestmark = pytest.mark.slow
 

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """A run that is stopped or killed anywhere equals one that never was.
 
 Each run goes through a table of points: it ends at the first, goes on from
@@ -26,6 +14,15 @@ import jax
 import numpy as np
 import pytest
 
+from promptcl.train_lib import evaluate
+from promptcl.train_lib import probe as probe_lib
+from promptcl.train_lib import train
+from promptcl.train_lib.records import run_log
+from promptcl.train_lib.resume import checkpoint
+from promptcl.train_lib.resume import workdir as workdir_lib
+from promptcl.train_lib.resume.place import DONE
+from promptcl.train_lib.resume.place import TRAINED
+from promptcl.train_lib.resume.place import TRAINING
 from tests import environment
 from tests import fakes
 from tests import killing
@@ -34,15 +31,6 @@ from tests import programs
 from tests import projections
 from tests.killing import Point
 from tests.torture import comparison
-from train_lib import checkpoint
-from train_lib import evaluate
-from train_lib import probe as probe_lib
-from train_lib import run_log
-from train_lib import train
-from train_lib import workdir as workdir_lib
-from train_lib.place import DONE
-from train_lib.place import TRAINED
-from train_lib.place import TRAINING
 
 pytestmark = pytest.mark.slow
 

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """What happens around a task, and what does not."""
 
 import dataclasses
@@ -21,12 +9,12 @@ import jax
 import numpy as np
 import pytest
 
+from promptcl.train_lib import program as program_lib
+from promptcl.train_lib import train
+from promptcl.train_lib.core import parallel
+from promptcl.train_lib.resume import cadence
+from promptcl.train_lib.resume import checkpoint
 from tests import fakes
-from train_lib import cadence
-from train_lib import checkpoint
-from train_lib import parallel
-from train_lib import program as program_lib
-from train_lib import train
 
 
 @pytest.mark.parametrize('index, reinit, forgotten', [

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Whole small runs on eight devices: traced once, reported, started again."""
 
 import csv
@@ -24,9 +12,9 @@ import pytest
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.util import tensor_util
 
+from promptcl.train_lib import train
+from promptcl.train_lib.core import parallel
 from tests import fakes
-from train_lib import parallel
-from train_lib import train
 
 STEPS_PER_TASK = 10  # 40 images, 2 epochs, global batch 8
 EVAL_BATCHES = 2  # 14 test images a task, so the second one is padded

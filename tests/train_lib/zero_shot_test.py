@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Zero-shot measurements against plain arithmetic."""
 
 import types
@@ -19,13 +7,13 @@ import jax
 import numpy as np
 import pytest
 
+from promptcl.train_lib import run as run_lib
+from promptcl.train_lib import train
+from promptcl.train_lib import zero_shot
+from promptcl.train_lib.core import parallel
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.records import zero_shot_scores
 from tests import it_prompts
-from train_lib import parallel
-from train_lib import run as run_lib
-from train_lib import state as state_lib
-from train_lib import train
-from train_lib import zero_shot
-from train_lib import zero_shot_scores
 
 
 def test_shares_by_hand():

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Random configs: each is prepared and traced, or refused in one line.
 
   python -m tests.wrong_inputs.random_configs 5000 20
@@ -34,19 +22,19 @@ import jax
 import ml_collections
 import numpy as np
 
-from configs import base
-from models import prompts
+from promptcl.configs import base
+from promptcl.models import prompts
+from promptcl.train_lib import program as program_lib
+from promptcl.train_lib import train
+from promptcl.train_lib.around import replay
+from promptcl.train_lib.core import parallel
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.resume import workdir as workdir_lib
+from promptcl.train_lib.startup import config_values
+from promptcl.train_lib.startup import startup
+from promptcl.train_lib.steps import eval_step
+from promptcl.train_lib.steps import train_step as steps
 from tests import fakes
-from train_lib import config_values
-from train_lib import eval_step
-from train_lib import parallel
-from train_lib import program as program_lib
-from train_lib import replay
-from train_lib import startup
-from train_lib import state as state_lib
-from train_lib import steps
-from train_lib import train
-from train_lib import workdir as workdir_lib
 
 # What a user may be told; anything else is a defect.
 REFUSALS = (ValueError, OSError, FloatingPointError)

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """A wrong input: what the user did and the line that the user sees."""
 
 from collections.abc import Callable
@@ -21,9 +9,9 @@ import shlex
 
 import numpy as np
 
-from input_pipeline import datasets
-from models import backbones
-from models import prompts
+from promptcl.input_pipeline.read import datasets
+from promptcl.models import prompts
+from promptcl.models.networks import backbones
 from tests import fakes
 
 FOLDER = 'FOLDER'  # stands for the current folder in a line
@@ -110,7 +98,7 @@ def write_good(folder: pathlib.Path) -> None:
   fakes.write_checkpoint(folder / 'vit.npz')
   (folder / 'recipe.py').write_text(_RECIPE)
   (folder / 'cifar.py').write_text(
-      'from configs.cifar100_l2p import get_config')
+      'from promptcl.configs.cifar100_l2p import get_config')
 
 
 def write(path: pathlib.Path, content: bytes) -> int:

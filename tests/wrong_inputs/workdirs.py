@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Wrong workdirs and checkpoints."""
 
 import functools
@@ -19,16 +7,16 @@ import pathlib
 import shutil
 import tempfile
 
+from promptcl.train_lib import train
+from promptcl.train_lib.records.results import Results
+from promptcl.train_lib.resume import workdir as workdir_lib
+from promptcl.train_lib.resume.place import Place
+from promptcl.train_lib.resume.place import TRAINING
+from promptcl.train_lib.startup import startup
 from tests import fakes
 from tests.wrong_inputs.row import Row
 from tests.wrong_inputs.row import write
 from tests.wrong_inputs.row import write_good
-from train_lib import startup
-from train_lib import train
-from train_lib import workdir as workdir_lib
-from train_lib.place import Place
-from train_lib.place import TRAINING
-from train_lib.results import Results
 
 
 def _recipe(folder, **changes):

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Wrong inputs: one line, exit status 1, and nothing is half-written."""
 
 import os
@@ -21,12 +9,12 @@ import sys
 
 import pytest
 
+from promptcl.train_lib.resume import workdir
 from tests import fakes
 from tests.wrong_inputs import command
 from tests.wrong_inputs import page
 from tests.wrong_inputs import random_configs
 from tests.wrong_inputs import row as row_lib
-from train_lib import workdir
 
 ROWS = [pytest.param(row, id=f'{title}: {row.what}')
         for title, rows in page.GROUPS.items() for row in rows]

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Small runs of IT-Prompt: killed in any phase, on one device and eight."""
 
 import csv
@@ -21,23 +9,23 @@ import jax
 import numpy as np
 import pytest
 
-from models.prompts import it_losses
+from promptcl.models.prompts.it_prompt import losses as it_losses
+from promptcl.train_lib import evaluate
+from promptcl.train_lib import program as program_lib
+from promptcl.train_lib import train
+from promptcl.train_lib import zero_shot
+from promptcl.train_lib.core import parallel
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.records import run_log
+from promptcl.train_lib.resume.place import TRAINED
+from promptcl.train_lib.resume.place import TRAINING
+from promptcl.train_lib.steps import train_step as steps_lib
 from tests import fakes
 from tests import it_prompts
 from tests import killing
 from tests import programs
 from tests.killing import Point
 from tests.torture import comparison
-from train_lib import evaluate
-from train_lib import parallel
-from train_lib import program as program_lib
-from train_lib import run_log
-from train_lib import state as state_lib
-from train_lib import steps as steps_lib
-from train_lib import train
-from train_lib import zero_shot
-from train_lib.place import TRAINED
-from train_lib.place import TRAINING
 
 pytestmark = pytest.mark.slow
 

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """IT-Prompt before its first step: start values, sizes and what is refused."""
 
 import functools
@@ -20,18 +8,18 @@ import jax
 import numpy as np
 import pytest
 
-from models import text
-from models.prompts import it_losses
-from models.prompts import it_phases
+from promptcl.models.networks import text
+from promptcl.models.prompts.it_prompt import losses as it_losses
+from promptcl.models.prompts.it_prompt import phases as it_phases
+from promptcl.train_lib import probe as probe_lib
+from promptcl.train_lib import program as program_lib
+from promptcl.train_lib import train
+from promptcl.train_lib.core import parallel
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.startup import startup
+from promptcl.train_lib.steps import optimizer as optimizer_lib
+from promptcl.train_lib.steps import train_step as steps
 from tests import it_prompts
-from train_lib import optimizer as optimizer_lib
-from train_lib import parallel
-from train_lib import probe as probe_lib
-from train_lib import program as program_lib
-from train_lib import startup
-from train_lib import state as state_lib
-from train_lib import steps
-from train_lib import train
 
 pytestmark = pytest.mark.slow
 
@@ -157,7 +145,7 @@ def _count(leaves, *parts):
 
 @functools.cache
 def _program(recipe):
-  config = importlib.import_module(f'configs.{recipe}').get_config()
+  config = importlib.import_module(f'promptcl.configs.{recipe}').get_config()
   config.init_checkpoint = program_lib.RANDOM
   config = startup.expand(config)
   return program_lib.create(config, 10 * config.continual.num_classes_per_task)

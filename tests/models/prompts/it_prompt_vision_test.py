@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """IT-Prompt with prototypes of classes where there is no text."""
 
 import importlib
@@ -18,15 +6,15 @@ import importlib
 import numpy as np
 import pytest
 
-from models.prompts import it_losses
-from models.prompts import it_phases
+from promptcl.models.prompts.it_prompt import losses as it_losses
+from promptcl.models.prompts.it_prompt import phases as it_phases
+from promptcl.train_lib import probe as probe_lib
+from promptcl.train_lib import program as program_lib
+from promptcl.train_lib import train
+from promptcl.train_lib.core import parallel
+from promptcl.train_lib.startup import startup
 from tests import fakes
 from tests import it_prompts
-from train_lib import parallel
-from train_lib import probe as probe_lib
-from train_lib import program as program_lib
-from train_lib import startup
-from train_lib import train
 
 pytestmark = pytest.mark.slow
 
@@ -83,7 +71,7 @@ def test_it_learns(inputs, tmp_path, head, changes):
     ({'dataset': 'cub200', 'continual.num_classes_per_task': 20}, 200, 153_800),
     ({'head': 'cosine'}, 100, 76_801)])
 def test_sizes_at_b16(changes, num_classes, classifier):
-  config = importlib.import_module(f'configs.{RECIPE}').get_config()
+  config = importlib.import_module(f'promptcl.configs.{RECIPE}').get_config()
   config.init_checkpoint = program_lib.RANDOM
   config.update_from_flattened_dict(changes)
   program = program_lib.create(startup.expand(config), num_classes)

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """PGT and ConvPrompt against plain NumPy, and what moves in which task."""
 
 import copy
@@ -23,18 +11,18 @@ import numpy as np
 import optax
 import pytest
 
-from models import vit
-from models.prompts import base
-from models.prompts import pgt
+from promptcl.models.networks import vit
+from promptcl.models.parts import base
+from promptcl.models.prompts import pgt
+from promptcl.train_lib import program as program_lib
+from promptcl.train_lib.core import parallel
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.records import figures
+from promptcl.train_lib.startup import startup
+from promptcl.train_lib.steps import optimizer as optimizer_lib
+from promptcl.train_lib.steps import train_step as steps
 from tests import fakes
 from tests import plain_generation
-from train_lib import figures
-from train_lib import optimizer as optimizer_lib
-from train_lib import parallel
-from train_lib import program as program_lib
-from train_lib import startup
-from train_lib import state as state_lib
-from train_lib import steps
 
 pytestmark = pytest.mark.slow
 
@@ -363,7 +351,7 @@ def test_what_prompts_ask_for_is_shared_out_among_tokens():
     ('cifar100_pgt', 100, 42_975_820, 40_128_946, 39_716_170),
     ('imr_pgt', 200, 43_052_720, 40_136_636, 39_723_860)])
 def test_parameter_counts_at_vit_b(recipe, classes, stored, first, later):
-  config = importlib.import_module(f'configs.{recipe}').get_config()
+  config = importlib.import_module(f'promptcl.configs.{recipe}').get_config()
   config.init_checkpoint = program_lib.RANDOM
   program = program_lib.create(startup.expand(config), classes)
   frozen, trainable = program.split(program.shapes)

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Methods are found by the name of their file."""
 
 import importlib
@@ -18,9 +6,9 @@ import types
 
 import pytest
 
-from models import prompts
-from models import vit
-from models.prompts import base
+from promptcl.models import prompts
+from promptcl.models.networks import vit
+from promptcl.models.parts import base
 
 BACKBONE = vit.create('testing', image_size=8)
 
@@ -32,7 +20,8 @@ def test_what_is_available():
 
 def test_every_method_file_offers_build():
   for name in prompts.available():
-    assert callable(importlib.import_module(f'models.prompts.{name}').build)
+    module = importlib.import_module(f'promptcl.models.prompts.{name}')
+    assert callable(module.build)
 
 
 def test_an_unknown_method_lists_what_there_is():

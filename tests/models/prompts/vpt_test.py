@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """A prompt that all images share; on CLIP with sentences and projection."""
 
 import json
@@ -20,20 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import vit
-from models.prompts import base
-from models.prompts import vpt
+from promptcl.models.networks import vit
+from promptcl.models.parts import base
+from promptcl.models.prompts import vpt
+from promptcl.train_lib import evaluate
+from promptcl.train_lib import train
+from promptcl.train_lib.around import subspace
+from promptcl.train_lib.core import parallel
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.steps import train_step as steps
 from tests import fakes
 from tests.projections import CLIP
 from tests.projections import QUERY
 from tests.projections import Setting
 from tests.projections import WIDTH
-from train_lib import evaluate
-from train_lib import parallel
-from train_lib import state as state_lib
-from train_lib import steps
-from train_lib import subspace
-from train_lib import train
 
 pytestmark = pytest.mark.slow
 

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """VQ-Prompt: small numbers by hand, gradients, and what it refuses."""
 
 import dataclasses
@@ -20,16 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import cifar100_vq_prompt
-from models import backbones
-from models.prompts import base
-from models.prompts import vq_prompt
+from promptcl.configs import cifar100_vq_prompt
+from promptcl.models.networks import backbones
+from promptcl.models.parts import base
+from promptcl.models.prompts import vq_prompt
+from promptcl.train_lib import program as program_lib
+from promptcl.train_lib import train
+from promptcl.train_lib.core import parallel
+from promptcl.train_lib.startup import startup
+from promptcl.train_lib.steps import train_step as steps
 from tests import fakes
-from train_lib import parallel
-from train_lib import program as program_lib
-from train_lib import startup
-from train_lib import steps
-from train_lib import train
 
 pytestmark = pytest.mark.slow
 

@@ -1,16 +1,4 @@
-# Copyright 2026 The JAX Continual Prompting Authors.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-License-Identifier: Apache-2.0
 """Zero-shot CLIP from the command to results.json, against plain arithmetic."""
 
 import importlib
@@ -21,17 +9,17 @@ import jax
 import numpy as np
 import pytest
 
-from models import backbones
-from models import clip
-from models import templates
-from models import text
-from models import tokenizer as tokenizer_lib
+from promptcl.models.networks import backbones
+from promptcl.models.networks import clip
+from promptcl.models.networks import templates
+from promptcl.models.networks import text
+from promptcl.models.networks import tokenizer as tokenizer_lib
+from promptcl.train_lib import program as program_lib
+from promptcl.train_lib import train
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.startup import startup
 from tests import fakes
 from tests import weights
-from train_lib import program as program_lib
-from train_lib import startup
-from train_lib import state as state_lib
-from train_lib import train
 
 VARIANT = 'CLIP-testing'
 MERGES = pathlib.Path(__file__).parents[1] / 'merges.txt'
@@ -63,7 +51,7 @@ def inputs(tmp_path_factory):
 
 def _recipe(inputs, **changes):
   config = importlib.import_module(
-      'configs.cifar100_clip_zeroshot').get_config()
+      'promptcl.configs.cifar100_clip_zeroshot').get_config()
   inputs = {**inputs, **changes}
   config.init_checkpoint = inputs.pop('init_checkpoint')
   config.update_from_flattened_dict(inputs)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which example belongs to which task, and in what order."""

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a task consists of: phases, each with steps, data and a way to learn.
+
+A method of one phase, the plain one, says nothing.  One with more names them in
+`Method.phases`, and in `Method.learning` how those of other kinds learn:
+
+  learning = {'align': Learning({'optim': 'adamw', 'learning_rate': 1e-4},
+                                batch_size=256, loss=align_loss)}
+  phases = lambda stream, task: (*one_phase(stream, task), Phase(
+      'align', schedule, batches, kind='align', begin=store_statistics))
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+import dataclasses
+from typing import Any
+
+import flax
+import jax
+
+Array = jax.Array
+
+
+def keep_state(state: Any, task_index: int, probe: Any) -> Any:
+  """The hook that does nothing."""
+  del task_index, probe
+  return state
+
+
+# Host side, between steps: `hook(state, task_index, probe)` on the unreplicated
+# train state (numpy leaves); every host calls it alike.  `probe` is a
+# `train_lib.probe.Probe`.  Must keep tree structure, shapes and dtypes; returns
+# the very same object when it changes nothing.
+Hook = Callable[[Any, int, Any], Any]
+
+# (regex over whole leaf paths, `factor(task)` of a `steps.TaskInfo`): what the
+# steps of these leaves are multiplied by in a task, by broadcasting.  Where it
+# is 0 nothing moves, and the gradient counts nowhere.
+Rate = tuple[str, Callable[[Any], Array]]
+
+
+@flax.struct.dataclass
+class RowContext:
+  """What a loss on rows may look at: one device's part of a train step.
+
+  Attributes:
+    params: flat, all leaves of the model; gradients flow into trainable ones.
+    memory: the whole `TrainState.memory`.
+    batch: the device's part of what the phase's `batches` gave.
+    task: `steps.TaskInfo`, its arrays traced.
+    keys: [B] random keys, one per row, alike on any number of devices.
+  """
+
+  params: Mapping[str, Array]
+  memory: Any
+  batch: Mapping[str, Array]
+  task: Any
+  keys: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Learning:
+  """How phases of one kind learn.
+
+  Attributes:
+    config: keys of the run's config that have another value: `optim`,
+      `weight_decay`, `learning_rate` (for 256 rows), `num_epochs`, ...
+    rates: what rests, and what learns at another rate, in such a phase.
+    loss: `loss(context) -> (loss [], logits [B, C])` of a `RowContext`, the
+      mean over a device's rows; None: batches hold images, which make the
+      prompted pass, and the loss is that of the plain phase.
+    batch_size: rows of a step over all devices and hosts; None: the stream's.
+  """
+
+  config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  rates: tuple[Rate, ...] = ()
+  loss: Callable[[RowContext], tuple[Array, Array]] | None = None
+  batch_size: int | None = None
+
+
+PLAIN = Learning()  # as the config says
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+  """A part of a task with steps of its own.
+
+  Attributes:
+    name: `train`, `review`, ...
+    schedule: an `order.Schedule`; the learning rate starts anew.
+    batches: `batches(made, probe)`, host batches of all steps but the `made`
+      first, all of one structure; they hold this host's share of the images,
+      or all rows of the step where the kind has a loss of its own.  Whatever
+      it takes from `probe.state()` it takes at once, not as it yields.
+    kind: a key of `Method.learning`, and then its optimizer is new; '' for a
+      phase that learns as the config says, with the optimizer that is there.
+    begin: hook before the first step, also of a phase without steps.
+  """
+
+  name: str
+  schedule: Any
+  batches: Callable[[int, Any], Iterable[Any]]
+  kind: str = ''
+  begin: Hook = keep_state
+
+
+def one_phase(stream: Any, task: Any) -> tuple[Phase, ...]:
+  """The phases of a method that trains on the task's images and no more."""
+  return (Phase('train', stream.schedule(task),
+                lambda made, probe: stream.batches(task, made)),)
+
+
+def no_phases(stream: Any, task: Any) -> tuple[Phase, ...]:
+  """The phases of a method that trains on nothing."""
+  del stream, task
+  return ()

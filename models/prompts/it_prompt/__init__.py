@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""IT-Prompt: prompts of tasks, a selector of tasks, alignment afterwards."""
+
+from promptcl.models.prompts.it_prompt.learner import build
+
+__all__ = ('build',)

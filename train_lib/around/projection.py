@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prompt gradient projection, around any method that has prompts.
+
+Qiao et al., Prompt Gradient Projection for Continual Learning (ICLR 2024).
+Gradients of prompts lose their part in a subspace that old tasks use.  For each
+`Space` of the prompt there is a basis F [D, r]; the rows g of its gradients
+become g - (g F) F^T, after clipping and before the optimizer.  Adam scales each
+coordinate by itself, so its steps do not stay orthogonal to F; the run tells
+how far they leave (`pgp_angle_...`), and `pgp.project_step` projects them, too.
+
+  released  what the authors' code computes: F from principal component scores
+            of D images, so that it lives among image numbers and not among
+            coordinates of embeddings, plus for tokens those of the prompts
+            themselves (beside patch embeddings from the second task on).
+            Before each task with tokens beside patch embeddings, else after it.
+  paper     what their derivation asks for: F from second moments of the old
+            inputs themselves and, for tokens, of the prompts beside them (both
+            conditions, so that neither swamps the other each counts by its
+            share of its own energy).  After each task.
+
+`pgp.random_directions` is the control: as many columns, drawn at random.
+
+Keys are protected beside tokens and not beside prefixes, whose value half is
+free as well.  What a task trains with is fixed when it begins: nothing of its
+own, and nothing at all in the first.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from promptcl.models.parts import base
+from promptcl.models.parts.spaces import AS_TOKENS
+from promptcl.models.parts.spaces import KINDS
+from promptcl.train_lib.around import orthogonal
+from promptcl.train_lib.around import subspace
+
+Array = jax.Array
+VARIANTS = ('released', 'paper')
+COLLECT = ('auto', 'before', 'after')
+ENERGY_POWERS = (4, 2)
+FIRST_TASK_RULES = ('exclusive', 'inclusive')
+PROMPT_TERMS = ('auto', 'sum', 'stack', 'none')
+POSITIVE = tuple(f'pgp.{kind}_{setting}' for kind in KINDS
+                 for setting in ('components', 'epsilon'))
+_MEMORY = orthogonal.MEMORY
+
+
+def wrap(method: base.Method, config: Any) -> base.Method:
+  """`method` with the projection that `config.pgp` asks for, or as it is.
+
+  Memory, for each space: `active` [D, cap], the basis that projects in the
+  current task, and `known`, with all that was collected; unused columns are
+  zero.  `rank` [] int32 counts those of `known`; `started` [] bool is whether
+  it was ever grown.
+
+  Raises:
+    ValueError: there is nothing to protect, or not where it stands.
+  """
+  if not config.pgp.enabled:
+    return method
+  _check_options(config.pgp)
+  spaces = protected(method.prompt)
+  before = collects_before(config, spaces)
+
+  def memory(params):
+    return {_MEMORY: {space.name: _empty(config, space, params)
+                      for space in spaces}}
+
+  def begin_task(state, task_index, probe):
+    bases = {name: {**basis, 'active': basis['known']}
+             for name, basis in state.memory[_MEMORY].items()}
+    state = state.replace(opt_state=orthogonal.zeroed(state.opt_state),
+                          memory={**state.memory, _MEMORY: bases})
+    return grown(config, spaces, state, probe) if before else state
+
+  def end_task(state, task_index, probe):
+    probe.write(state, orthogonal.scalars(state))
+    return state if before else grown(config, spaces, state, probe)
+
+  steps = orthogonal.measure_steps(spaces, project=config.pgp.project_step)
+  if method.step_transform is not None:
+    steps = optax.chain(method.step_transform, steps)
+  gradients = orthogonal.project_gradients(spaces)
+  return dataclasses.replace(
+      method.with_part(memory=memory, begin_task=begin_task, end_task=end_task),
+      transform=optax.chain(method.transform, gradients), step_transform=steps,
+      check=lambda stream, shapes: _check_images(
+          config, stream, shapes[spaces[0].leaves[0][0]].shape[-1]))
+
+
+def _check_options(pgp: Any) -> None:
+  """Raises ValueError for what the variant `paper` does not have."""
+  if pgp.variant == 'paper' and (
+      pgp.prompt_term, pgp.energy_power, pgp.first_task_rule) not in [
+          (term, 4, 'exclusive') for term in ('auto', 'stack', 'none')]:
+    raise ValueError(
+        'config.pgp.variant paper knows pgp.prompt_term auto, stack and none; '
+        'leave pgp.energy_power and pgp.first_task_rule as they are')
+
+
+def protected(prompt: base.Prompt) -> tuple[base.Space, ...]:
+  """The spaces of a prompt that projection knows how to protect.
+
+  Raises:
+    ValueError: see `wrap`.
+  """
+  spaces = prompt.spaces
+  tokens = [space for space in spaces if space.kind in AS_TOKENS]
+  if any(space.layer for space in tokens):
+    raise ValueError(
+        'config.pgp.enabled protects prompt tokens in layer 0 only; set '
+        'e_prompt_layer_idx and g_prompt_layer_idx to (0,), or use prefixes')
+  if not tokens:
+    spaces = tuple(space for space in spaces if space.kind == 'prefix')
+  if not spaces:
+    raise ValueError('config.pgp.enabled finds no prompt tokens or prefixes to '
+                     'protect; switch it off or choose another method')
+  return spaces
+
+
+def collects_before(config: Any, spaces: Sequence[base.Space]) -> bool:
+  """Whether inputs are collected before a task and not after it."""
+  if config.pgp.collect != 'auto':
+    return config.pgp.collect == 'before'
+  return config.pgp.variant == 'released' and any(
+      space.kind == 'token' for space in spaces)
+
+
+def grown(config: Any, spaces: Sequence[base.Space], state: Any, probe: Any
+          ) -> Any:
+  """The state with what the probe's task uses added to `known`."""
+  pgp, bases = config.pgp, dict(state.memory[_MEMORY])
+  released = pgp.variant == 'released'
+  ask = probe.inputs if released else probe.input_moments
+  width = _width(bases)
+  inputs = ask(state, spaces, count=width if released else pgp.num_images,
+               augment=pgp.augment, embedded_query=released)
+  for space in spaces:
+    basis = bases[space.name]
+    old = np.asarray(basis['known'])[:, :int(basis['rank'])]
+    enlarge = _released if released else _paper
+    new = enlarge(config, space, state, old, inputs.pop(space.name))
+    if pgp.random_directions:
+      new = subspace.random_like(
+          old, new.shape[1], (config.seed, probe.task.index, *map(
+              ord, space.name)))
+    known = np.zeros_like(basis['known'])
+    rank = min(new.shape[1], known.shape[1])
+    known[:, :rank] = new[:, :rank]
+    # Hosts may differ in the last bit of a decomposition, and must not.
+    bases[space.name] = {**basis, **multihost_utils.broadcast_one_to_all({
+        'known': known, 'rank': np.int32(rank), 'started': np.bool_(True)})}
+  return state.replace(memory={**state.memory, _MEMORY: bases})
+
+
+def _released(config: Any, space: base.Space, state: Any, old: np.ndarray,
+              inputs: np.ndarray) -> np.ndarray:
+  """The basis after `inputs` [D, m] of D images, one image a row."""
+  pgp = config.pgp
+  count = pgp[f'{space.kind}_components']
+  started = bool(state.memory[_MEMORY][space.name]['started'])
+  sums = subspace.scores(inputs, count)
+  first = space.kind == 'token' and not started  # collected before a task
+  if space.kind in AS_TOKENS and not first and pgp.prompt_term != 'none':
+    prompts = subspace.scores(_own_rows(space, state).T, count)
+    if pgp.prompt_term == 'stack':
+      sums = np.concatenate([sums, prompts], axis=1)
+    else:
+      sums[:, :prompts.shape[1]] += prompts
+  return subspace.grow(
+      old if started else None, sums, pgp[f'{space.kind}_epsilon'],
+      power=pgp.energy_power, inclusive=pgp.first_task_rule == 'inclusive')
+
+
+def _paper(config: Any, space: base.Space, state: Any, old: np.ndarray,
+           moment: np.ndarray) -> np.ndarray:
+  """The basis after inputs of second moment [D, D]."""
+  if space.kind in AS_TOKENS and config.pgp.prompt_term != 'none':
+    prompts = _own_rows(space, state)
+    moment = subspace.stacked((moment, prompts.T @ prompts))
+  return subspace.grow_by_moment(old, moment,
+                                 config.pgp[f'{space.kind}_epsilon'])
+
+
+def _own_rows(space: base.Space, state: Any) -> np.ndarray:
+  """Current rows [n, D] of a space, float64."""
+  return np.concatenate([np.asarray(rows, np.float64).reshape(
+      -1, rows.shape[-1]) for rows in space.rows(state.params)])
+
+
+def _empty(config: Any, space: base.Space, params: Any) -> dict[str, Array]:
+  width = params[space.leaves[0][0]].shape[-1]
+  zeros = lambda: jnp.zeros((width, capacity(config, space, width)))
+  return {'active': zeros(), 'known': zeros(), 'rank': jnp.int32(0),
+          'started': jnp.bool_(False)}
+
+
+def capacity(config: Any, space: base.Space, width: int) -> int:
+  """Columns that a basis may ever need.
+
+  A call of `released` adds no more than its components, unless it is asked for
+  more energy than there is.
+  """
+  stream, pgp = config.continual, config.pgp
+  counted = (stream.scenario == 'class' and not stream.init_cls
+             and not config.gaussian_schedule)
+  if pgp.variant != 'released' or not counted or (
+      pgp[f'{space.kind}_epsilon'] >= 1):
+    return width
+  kinds = 2 if space.kind in AS_TOKENS and pgp.prompt_term == 'stack' else 1
+  return min(width,
+             kinds * pgp[f'{space.kind}_components'] * stream.num_tasks)
+
+
+def _width(bases: Any) -> int:
+  return next(iter(bases.values()))['known'].shape[0]
+
+
+def _check_images(config: Any, stream: Any, width: int) -> None:
+  """Variant `released` needs D images of each task.
+
+  Raises:
+    ValueError: a task has fewer.
+  """
+  if config.pgp.variant != 'released':
+    return
+  for each in stream.tasks:
+    if each.num_examples < width:
+      raise ValueError(
+          f'config.pgp.variant released needs {width} training images of each '
+          f'task, as many as the model is wide, but task {each.index} has '
+          f'{each.num_examples}; choose paper')
