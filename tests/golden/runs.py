@@ -118,13 +118,9 @@ class Bench:
     return workdir
 
   def _environment(self) -> dict[str, str]:
-    """That of tests, with one device and nothing of this copy on the path.
-
-    A program that is the same in two copies is compiled once.
-    """
+    """That of tests, with one device and nothing of this copy on the path."""
     return environment.of_child(
-        PYTHONPATH='', JAX_DISABLE_MOST_OPTIMIZATIONS='1',
-        JAX_COMPILATION_CACHE_DIR=str(self._folder / 'programs'))
+        PYTHONPATH='', JAX_DISABLE_MOST_OPTIMIZATIONS='1')
 
 
 def _free_port() -> int:
