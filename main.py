@@ -3,6 +3,7 @@
 
   python main.py --my_config configs/digits_l2p.py --workdir /tmp/digits_l2p
   tensorboard --logdir /tmp/digits_l2p
+  python main.py --list  # what else --my_config takes
 """
 
 import os
@@ -22,10 +23,12 @@ import jax
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file(
-    'my_config', None, 'A recipe, such as configs/digits_l2p.py.',
+    'my_config', None, 'A recipe, such as configs/digits_l2p.py; see --list.',
     lock_config=False, accept_new_attributes=True)
 _WORKDIR = flags.DEFINE_string(
     'workdir', None, 'Where results, events and checkpoints go.')
+_LIST = flags.DEFINE_bool(
+    'list', False, 'Print all recipes, methods, streams and presets, stop.')
 _DRY_RUN = flags.DEFINE_bool(
     'dry_run', False, 'Read config, data and weights, print the plan, stop.')
 _DEBUG = flags.DEFINE_bool('debug', False, 'Show tracebacks.')
@@ -122,8 +125,12 @@ def fail(error: Exception) -> NoReturn:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-  """Parses the flags and loads the recipe."""
+  """Parses the flags and loads the recipe; prints all of them if asked."""
+  from promptcl.configs import listing
   from promptcl.train_lib.startup import command_line
+  if f'--{_LIST.name}' in argv:
+    print(listing.text())
+    sys.exit()
   argv = command_line.with_own_recipes(argv)
   if '--debug' in argv:
     return app.parse_flags_with_usage(argv)

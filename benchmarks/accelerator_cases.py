@@ -51,8 +51,8 @@ def changes(batch: int, ways: Iterable[tuple[str, Any]]
   yield 'float32', dict(dtype='float32')
   yield f'batch {batch * 2}', dict(batch=batch * 2)
   yield 'DualPrompt', dict(recipe='cifar100_dualprompt')
-  yield 'PGT', dict(recipe='cifar100_pgt')
-  yield 'VQ-Prompt', dict(recipe='cifar100_vq_prompt')
+  yield 'PGT', dict(recipe='pgt')
+  yield 'VQ-Prompt', dict(recipe='vq_prompt')
   half = max(1, batch // 2)
   yield f'batch {half}', dict(batch=half)
 

@@ -25,6 +25,7 @@ import numpy as np
 
 from benchmarks import memory
 from benchmarks import products
+from promptcl import configs
 from promptcl.models.networks import backbones
 from promptcl.models.parts import base
 from promptcl.train_lib import program as program_lib
@@ -101,8 +102,7 @@ def make_config(case: dict[str, Any]) -> ml_collections.FrozenConfigDict:
   A scope of None leaves what the recipe says.  Layers that the model does not
   have (the `testing` variant has three) are taken out of the recipe.
   """
-  recipe = importlib.import_module(
-      f'promptcl.configs.{case["recipe"]}').get_config()
+  recipe = configs.load(case['recipe'])
   recipe.init_checkpoint = program_lib.RANDOM
   recipe.model_name = case['model']
   recipe.input_size = recipe.resize_size = case['image_size']

@@ -20,8 +20,7 @@ import sys
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[1]
-RECIPES = ('cifar100_l2p', 'cifar100_dualprompt', 'cifar100_convprompt',
-           'cifar100_pgt')
+RECIPES = ('cifar100_l2p', 'cifar100_dualprompt', 'convprompt', 'pgt')
 SCOPES = ('all', 'trainable')
 DTYPES = ('float32', 'bfloat16')
 PHASES = ('train', 'query', 'eval')
@@ -52,7 +51,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
   add('--batch', type=int, default=16, help='images per device')
   add('--steps', type=int, default=10, help='timed steps')
   add('--recipes', nargs='+', default=RECIPES, metavar='NAME',
-      help='files of configs/')
+      help='files of configs/, those of methods with :STREAM')
   add('--scopes', nargs='+', default=SCOPES, choices=SCOPES,
       help='values of grad_clip_scope for the train step')
   add('--dtypes', nargs='+', default=DTYPES, choices=DTYPES)

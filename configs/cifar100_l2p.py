@@ -8,16 +8,9 @@ The original runs it on 8 devices (batch 128, learning rate 0.015) and reports
 83.8 % average accuracy with ViT-B/16 pretrained on ImageNet-21k.
 """
 
-from promptcl.configs import base
-from promptcl.configs import presets
+from promptcl.configs import l2p
 
 
 def get_config(preset=''):
   """L2P, google-research/l2p `cifar100_l2p`."""
-  config = base.get_config()
-  config.method = 'l2p'
-  config.dataset = 'cifar100'
-  config.prompt_pool_param.pool_size = 10
-  config.prompt_pool_param.length = 10
-  config.prompt_pool_param.top_k = 4
-  return presets.apply(config, preset)
+  return l2p.get_config(f'cifar100,{preset}')

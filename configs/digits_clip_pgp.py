@@ -3,18 +3,18 @@
 
   python main.py --my_config configs/digits_clip_pgp.py --workdir DIR
 
-`cifar100_clip_pgp` on the towers of `digits_clip_zeroshot`, which is its floor.
+`clip_pgp` on the towers of `digits_clip_zeroshot`, which is its floor.
 A minute on a laptop; docs/clip.md has the numbers.
 """
 
-from promptcl.configs import cifar100_clip_pgp
+from promptcl.configs import clip_pgp
 from promptcl.configs import digits_clip_zeroshot
 from promptcl.configs import presets
 
 
 def get_config(preset=''):
   """Rates that suit a width of 64; everything else as in the large recipe."""
-  config = cifar100_clip_pgp.get_config()
+  config = clip_pgp.get_config()
   config.model_name = 'CLIP-letters'
   config.init_checkpoint = str(digits_clip_zeroshot.WEIGHTS)
   config.dataset = 'digits'

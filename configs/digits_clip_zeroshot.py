@@ -7,7 +7,7 @@ Nothing is trained; half a minute on a laptop.  The two towers were pretrained
 on rendered letters and their names (models/weights/letters_clip), so a digit is
 something that neither has met: chance (10 % with all classes) is what to
 expect, 7.6 % is what comes out.  The recipe is the offline form of
-`cifar100_clip_zeroshot`, and the floor for methods that train on this backbone;
+`clip_zeroshot`, and the floor for methods that train on this backbone;
 `class_mean`, 89.9 %, shows what its images alone tell.
 """
 

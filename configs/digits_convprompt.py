@@ -7,8 +7,8 @@ scikit-learn's digits behind a tiny ViT pretrained on letters, as in
 `digits_l2p`.
 """
 
-from promptcl.configs import cifar100_pgt
 from promptcl.configs import digits_pgt
+from promptcl.configs import pgt
 from promptcl.configs import presets
 
 
@@ -16,5 +16,5 @@ def get_config(preset=''):
   """ConvPrompt on the offline default."""
   config = digits_pgt.get_config()
   config.method = 'convprompt'
-  config.later_rate_multipliers = ((cifar100_pgt.NORMS, 0.005),)
+  config.later_rate_multipliers = ((pgt.NORMS, 0.005),)
   return presets.apply(config, preset)

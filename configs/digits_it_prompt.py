@@ -3,20 +3,20 @@
 
   python main.py --my_config configs/digits_it_prompt.py --workdir DIR
 
-The offline form of `cifar100_it_prompt` on the two towers of
+The offline form of `it_prompt` on the two towers of
 `digits_clip_zeroshot`, which know letters and their names.  Sentences about
 digits tell them nothing, so keys need more freedom than real CLIP's to leave
 them: larger rates, and anchors that hold less.
 """
 
-from promptcl.configs import cifar100_it_prompt
 from promptcl.configs import digits_clip_zeroshot
+from promptcl.configs import it_prompt
 from promptcl.configs import presets
 
 
 def get_config(preset=''):
   """Three phases a task, about a minute on a laptop."""
-  config = cifar100_it_prompt.get_config()
+  config = it_prompt.get_config()
   offline = digits_clip_zeroshot.get_config()
   for name in ('model_name', 'init_checkpoint', 'dataset', 'input_size',
                'resize_size', 'input_range', 'comparisons'):

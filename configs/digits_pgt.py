@@ -7,8 +7,8 @@ scikit-learn's digits behind a tiny ViT pretrained on letters, as in
 `digits_l2p`.
 """
 
-from promptcl.configs import cifar100_pgt
 from promptcl.configs import digits_l2p
+from promptcl.configs import pgt
 from promptcl.configs import presets
 
 
@@ -16,7 +16,7 @@ def get_config(preset=''):
   """PGT on the offline default."""
   config = digits_l2p.get_config()
   config.method = 'pgt'
-  config.thaw = (cifar100_pgt.NORMS,)
+  config.thaw = (pgt.NORMS,)
   config.vit_classifier = 'token'
   config.task_heads = True
   config.head_init = 'trunc_normal'
@@ -24,7 +24,7 @@ def get_config(preset=''):
   config.eval_classes = 'seen'
   config.learning_rate_schedule = 'cosine_by_epoch'
   config.later_rate_multipliers = (
-      (cifar100_pgt.NORMS, 0.005), ('prompt/naive_norm/.*', 0.005))
+      (pgt.NORMS, 0.005), ('prompt/naive_norm/.*', 0.005))
   config.generation.kernel = 5
   config.comparisons = ()
   return presets.apply(config, preset)

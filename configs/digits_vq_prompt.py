@@ -7,9 +7,9 @@ scikit-learn's digits behind a tiny ViT pretrained on letters, as in
 `digits_l2p`.
 """
 
-from promptcl.configs import cifar100_vq_prompt
 from promptcl.configs import digits_l2p
 from promptcl.configs import presets
+from promptcl.configs import vq_prompt
 
 
 def get_config(preset=''):
@@ -18,7 +18,7 @@ def get_config(preset=''):
   for key in ('method', 'vit_classifier', 'head_init', 'use_e_prompt',
               'eval_classes', 'optim', 'learning_rate_multipliers',
               'learning_rate_schedule', 'grad_clip_max_norm'):
-    config[key] = cifar100_vq_prompt.get_config()[key]
+    config[key] = vq_prompt.get_config()[key]
   config.learning_rate = 0.0025 * 256 / 16
   config.min_learning_rate = 1e-6 * 256 / 16
   config.rebalance.epochs = 10

@@ -11,19 +11,9 @@ The PyTorch ports take the sets in another order, SVHN first:
 `configs/five_datasets_l2p.py:torch_port`.
 """
 
-from promptcl.configs import base
-from promptcl.configs import presets
+from promptcl.configs import l2p
 
 
 def get_config(preset=''):
   """L2P, google-research/l2p `five_datasets_l2p`."""
-  config = base.get_config()
-  config.method = 'l2p'
-  config.dataset = '5datasets'
-  config.continual.scenario = 'dataset'
-  config.continual.num_tasks = 5
-  config.prompt_pool_param.pool_size = 20
-  config.prompt_pool_param.use_prompt_mask = True
-  config.prompt_pool_param.shared_prompt_pool = True
-  config.pull_constraint_coeff = 0.5
-  return presets.apply(config, preset)
+  return l2p.get_config(f'five_datasets,{preset}')

@@ -8,18 +8,9 @@ The original runs it on 8 devices (batch 192, learning rate 0.00375) and reports
 68.1 % average accuracy with ViT-B/16 pretrained on ImageNet-21k.
 """
 
-from promptcl.configs import cifar100_dualprompt
-from promptcl.configs import presets
+from promptcl.configs import dualprompt
 
 
 def get_config(preset=''):
   """DualPrompt, google-research/l2p `imr_dualprompt`."""
-  config = cifar100_dualprompt.get_config()
-  config.dataset = 'imagenet_r'
-  config.continual.num_classes_per_task = 20
-  config.learning_rate = 0.005
-  config.num_epochs = 50
-  config.eval_per_epochs = 10
-  config.prompt_pool_param.length = 20
-  config.prompt_pool_param.batchwise_prompt = False
-  return presets.apply(config, preset)
+  return dualprompt.get_config(f'imr,{preset}')

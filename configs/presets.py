@@ -2,19 +2,13 @@
 """Protocols of the literature as overrides of a recipe.
 
   --my_config configs/cifar100_l2p.py:torch_port
-  --my_config configs/cifar100_l2p.py:torch_port --my_config.num_epochs=1
+  --my_config configs/l2p.py:imr_5x40,torch_port --my_config.num_epochs=1
 
 Numbers of this family are comparable inside one protocol only.  A preset lays
 its rows over the recipe, in order; a row applies where each word before its
 colon is the method, the data set, the backbone or the stream of the recipe.
 Single keys may be changed after it; the run tells which.  Sections are those of
 the notes on protocols.
-
-  jax_v1, jax_v2  the two revisions of google-research/l2p; paper: the L2P paper
-  torch_port      JH-LEE-KR/l2p-pytorch and dualprompt-pytorch
-  libcontinual, pilot, coda, hide   RL-VIG/LibContinual, LAMDA-CL/LAMDA-PILOT,
-                  GT-RIPL/CODA-Prompt (and VQ-Prompt), thu-ml/HiDe-Prompt
-  strict          nothing leaks, everything is counted: for new results
 
 `learning_rate` is for 256 images: a rate r that is used at batch b is written
 r * 256 / b.  Batches are per device: the original's 128 images are 8 devices of
@@ -26,6 +20,21 @@ from typing import Any
 
 import ml_collections
 
+from promptcl.configs import names
+
+# Preset -> whose protocol it is.
+ABOUT = {
+    'jax_v1': 'google-research/l2p, first revision',
+    'jax_v2': 'google-research/l2p, second revision',
+    'paper': 'the L2P paper',
+    'torch_port': 'JH-LEE-KR/l2p-pytorch and dualprompt-pytorch',
+    'libcontinual': 'RL-VIG/LibContinual',
+    'pilot': 'LAMDA-CL/LAMDA-PILOT',
+    'coda': 'GT-RIPL/CODA-Prompt (and VQ-Prompt)',
+    'hide': 'thu-ml/HiDe-Prompt',
+    'strict': 'nothing leaks, everything is counted: for new results',
+}
+
 # Weights that a protocol was published with, for recipes that name none.
 _IN21K = 'gs://vit_models/imagenet21k/ViT-B_16.npz'
 _IN1K = ('hf://timm/vit_base_patch16_224.augreg_in21k_ft_in1k/'
@@ -33,9 +42,9 @@ _IN1K = ('hf://timm/vit_base_patch16_224.augreg_in21k_ft_in1k/'
 
 # A class order that is new in each run: a reference, so that setting the seed
 # on the command line moves it, too.
-_SEED_OF_RUN = lambda seed: seed + 0
+SEED_OF_RUN = lambda seed: seed + 0
 # CODA-Prompt leaves the classes as they are for seed 0, and -1 means that here.
-_SEED_OF_RUN_FROM_1 = lambda seed: seed - 1 // (seed + 1)
+SEED_OF_RUN_FROM_1 = lambda seed: seed - 1 // (seed + 1)
 
 
 def _prompts(values: str) -> Mapping[str, str]:
@@ -142,7 +151,7 @@ PRESETS: dict[str, dict[str, Mapping[str, Any] | None]] = {
     },
     'coda': {  # section 9, row 7
         '': {'transform': 'coda', 'input_range': 'zero_one',
-             **_order('python', _SEED_OF_RUN_FROM_1),  # section 4.1
+             **_order('python', SEED_OF_RUN_FROM_1),  # section 4.1
              'optim': 'adam', 'per_device_batch_size': 128,
              'learning_rate': 0.001 * 256 / 128,
              'learning_rate_schedule': 'cosine', 'num_epochs': 20,
@@ -157,7 +166,7 @@ PRESETS: dict[str, dict[str, Mapping[str, Any] | None]] = {
         'ViT-B_16': _TIMM | {'init_checkpoint': _IN1K},  # section 3
     },
     'hide': {  # section 9, row 8
-        '': _TORCH | {**_order('python', _SEED_OF_RUN),
+        '': _TORCH | {**_order('python', SEED_OF_RUN),
                       'per_device_batch_size': 24,
                       'headline_metrics': ('last_acc', 'F1', 'caa')},
         'l2p': {'prompt_position': 'before_cls', 'eval_selection': 'batch'},
@@ -168,7 +177,7 @@ PRESETS: dict[str, dict[str, Mapping[str, Any] | None]] = {
     },
     'strict': {  # section 9, last row
         '': {'transform': 'clean', 'input_range': 'weights',
-             **_order('numpy', _SEED_OF_RUN),
+             **_order('numpy', SEED_OF_RUN),
              **_ALL, 'eval_order': 'stored', 'eval_selection': 'per_sample',
              'prompt_pool_param.batchwise_prompt': False,
              'grad_clip_scope': 'trainable',
@@ -198,7 +207,8 @@ def apply(config: ml_collections.ConfigDict, preset: str
   if not preset:
     return config
   if preset not in PRESETS:
-    raise ValueError(f'unknown preset {preset!r}, have {", ".join(PRESETS)}')
+    raise ValueError(f'unknown preset {preset!r}, have {", ".join(PRESETS)}'
+                     + names.did_you_mean(preset, PRESETS))
   words, online = _words(config), config.num_epochs == 1
   for condition, row in PRESETS[preset].items():
     if not words.issuperset(condition.split()):
@@ -206,10 +216,21 @@ def apply(config: ml_collections.ConfigDict, preset: str
     if row is None:
       raise ValueError(f'preset {preset} has no {condition}; choose another of '
                        f'{", ".join(PRESETS)}')
-    _lay(config, row)
+    lay(config, row)
   if online:  # section 4.9: one pass, all else unchanged
     config.num_epochs = 1
   return config
+
+
+def lay(config: Any, row: Mapping[str, Any]) -> None:
+  """Sets keys such as 'continual.rand_seed'; functions get the seed."""
+  for key, value in row.items():
+    if key == 'init_checkpoint' and config.init_checkpoint is not None:
+      continue  # the recipe brings weights
+    if callable(value):
+      # + 0: a value given for the key later is not given to the seed.
+      value = value(config.get_ref('seed') + 0)
+    config.update_from_flattened_dict({key: value})
 
 
 def notes(config: Any, typed: Iterable[str]) -> list[str]:
@@ -240,14 +261,3 @@ def _words(config: Any) -> set[str]:
   if set(config.dataset.split(',')) == _FIVE:
     words.add('5datasets')
   return words | ({'gaussian'} if config.gaussian_schedule else set())
-
-
-def _lay(config: Any, row: Mapping[str, Any]) -> None:
-  """Sets keys such as 'continual.rand_seed'; functions get the seed."""
-  for key, value in row.items():
-    if key == 'init_checkpoint' and config.init_checkpoint is not None:
-      continue  # the recipe brings weights
-    if callable(value):
-      # + 0: a value given for the key later is not given to the seed.
-      value = value(config.get_ref('seed') + 0)
-    config.update_from_flattened_dict({key: value})

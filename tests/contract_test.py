@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every method and every recipe must keep to; both are discovered."""
 
-import importlib
 import pathlib
 import re
 
@@ -11,6 +10,9 @@ import numpy as np
 import optax
 import pytest
 
+from promptcl import configs
+from promptcl.configs import listing
+from promptcl.configs import names
 from promptcl.models import prompts
 from promptcl.models.parts import base
 from promptcl.train_lib import program as program_lib
@@ -21,9 +23,9 @@ from promptcl.train_lib.steps import optimizer as optimizer_lib
 from promptcl.train_lib.steps import train_step as steps
 from tests import fakes
 
-CONFIGS = pathlib.Path(startup.defaults.__file__).parent
-RECIPES = sorted(path.stem for path in CONFIGS.glob('*.py')
-                 if path.stem not in ('__init__', 'base', 'presets'))
+# Those of one file, each method on its first stream, and known pairs of both.
+RECIPES = sorted({*listing.recipes(), *names.MOVED.values(), *(
+    f'{name}:cifar100' for name in listing.methods())})
 # Each method as its defaults have it, and some with more of their options.
 METHODS = {name: {'method': name, 'vit_classifier': 'token'}
            for name in prompts.available()}
@@ -185,7 +187,7 @@ def test_there_are_recipes():
 
 def _recipe(name):
   """The expanded recipe; users give those without weights some."""
-  config = importlib.import_module(f'promptcl.configs.{name}').get_config()
+  config = configs.load(name)
   if config.init_checkpoint is None:
     config.init_checkpoint = program_lib.RANDOM
   return startup.expand(config)
@@ -235,10 +237,11 @@ def test_every_recipe_builds_and_trains_prompts_and_what_it_thaws(name, create):
   assert both == (thawed if config.freeze_part else set(frozen))
 
 
-@pytest.mark.parametrize('name', RECIPES)
-def test_every_recipe_says_how_to_run_it(name):
-  documentation = importlib.import_module(f'promptcl.configs.{name}').__doc__
-  assert f'configs/{name}.py' in documentation
+def test_every_recipe_says_how_to_run_it():
+  for name, module in listing.recipes().items():
+    assert f'configs/{name}.py' in module.__doc__
+  for name, module in listing.methods().items():
+    assert f'configs/{name}.py:STREAM' in module.__doc__
 
 
 @pytest.mark.parametrize('name', ['digits_l2p', 'digits_clip_zeroshot'])

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A tiny data set, a random CLIP and a recipe for tests of IT-Prompt."""
 
-import importlib
 import pathlib
 
 import numpy as np
 
+from promptcl import configs
 from promptcl.models.networks import clip
 from promptcl.train_lib.startup import startup
 from tests import fakes
@@ -35,9 +35,9 @@ def write_inputs(folder: pathlib.Path) -> dict[str, str]:
               folder / 'clip', arrays, clip.VARIANTS[VARIANT])}
 
 
-def config(inputs, recipe='cifar100_it_prompt', **changes):
+def config(inputs, recipe='it_prompt', **changes):
   """The expanded and checked recipe, small, with some keys replaced."""
-  found = importlib.import_module(f'promptcl.configs.{recipe}').get_config()
+  found = configs.load(recipe)
   changes = {**SMALL, **inputs, **changes}
   found.init_checkpoint = changes.pop('init_checkpoint')
   found.update_from_flattened_dict(changes)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from promptcl.configs import listing
 from tests import environment
 from tests import fakes
 from tests.input_pipeline import small_data
@@ -60,6 +61,7 @@ def _session(tmp_path_factory, repository):
   plan = [f'--my_config={recipe}', f'--workdir={folder}/run', '--dry_run']
   commands = {
       'help': ['--help'],
+      'list': ['--list'],
       'wrong flag': [*plan, '--my_confg=x'],
       'wrong key': [*plan, '--my_config.learning_rat=1'],
       'dry run': plan,
@@ -71,6 +73,14 @@ def _session(tmp_path_factory, repository):
           f'--my_config={digits}:paper', f'--workdir={folder}/run',
           '--my_config.num_epochs=1', '--dry_run',
           '--my_config.pull_constraint_coeff=0.25'],
+      'dry run of a stream under a preset': [
+          f'--my_config={repository}/configs/l2p.py:paper,imr',
+          f'--workdir={folder}/run', '--dry_run',
+          f'--my_config.dataset=npz:{folder}/inputs/data.npz',
+          f'--my_config.init_checkpoint={folder}/inputs/vit.npz',
+          *(f'--my_config.{change}' for change in (
+              'model_name=testing', 'input_size=16', 'resize_size=16',
+              'continual.num_tasks=3', 'continual.num_classes_per_task=2'))],
       'run': [f'--my_config={recipe}', f'--workdir={folder}/run']}
   before = {path for path in folder.rglob('*')}
   done = subprocess.run(
@@ -87,6 +97,13 @@ def test_a_preset_is_laid_over_the_recipe_and_told(session):
   status, output, errors, *_ = session[1]['dry run under a preset']
   assert status == 0, errors
   assert 'note: preset paper but for pull_constraint_coeff' in output
+
+
+def test_a_stream_and_a_preset_in_any_order(session):
+  status, output, errors, *_ = session[1]['dry run of a stream under a preset']
+  assert status == 0, errors
+  assert '(50 epochs)' in output  # of the stream, with this method
+  assert '800' in output.split()  # of 10 prompts of 5 tokens, as in the paper
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(session):
@@ -112,8 +129,9 @@ def test_nothing_that_is_slow_to_import_is_imported_before_it_is_needed(
   *without, run = session[1].items()
   statuses = {name: told[0] for name, told in without}
   assert statuses == {
-      'help': statuses['help'], 'wrong flag': 1, 'wrong key': 1, 'dry run': 0,
-      'dry run of a folder': 0, 'dry run under a preset': 0}
+      'help': statuses['help'], 'list': 0, 'wrong flag': 1, 'wrong key': 1,
+      'dry run': 0, 'dry run of a folder': 0, 'dry run under a preset': 0,
+      'dry run of a stream under a preset': 0}
   assert 'init_checkpoint' in session[1]['wrong flag'][2] or (
       'my_confg' in session[1]['wrong flag'][2])
   assert 'learning_rat is unknown' in session[1]['wrong key'][2]
@@ -123,6 +141,11 @@ def test_nothing_that_is_slow_to_import_is_imported_before_it_is_needed(
   assert status == 0, errors
   assert not {'tensorflow', 'tensorflow_datasets'} & set(before_log)
   assert 'tensorflow' in loaded
+
+
+def test_all_recipes_are_told_as_they_are_typed(session):
+  told = session[1]['list'][1]
+  assert told.strip() == listing.text()
 
 
 def test_debug_shows_the_traceback(tmp_path, repository):

@@ -66,8 +66,8 @@ def _check(row):
 @pytest.mark.usefixtures('cache_as_before')
 @pytest.mark.parametrize('model, recipe, phase, dtype', [
     ('testing', 'cifar100_dualprompt', 'eval', 'bfloat16'),
-    ('CLIP-testing', 'cifar100_clip_pgp', 'sentences', 'float32'),
-    ('CLIP-testing', 'cifar100_it_prompt', 'train', 'float32')])
+    ('CLIP-testing', 'clip_pgp', 'sentences', 'float32'),
+    ('CLIP-testing', 'it_prompt', 'train', 'float32')])
 def test_any_phase_and_recipe_is_measured(model, recipe, phase, dtype):
   case = dict(model=model, recipe=recipe, phase=phase, dtype=dtype,
               scope='trainable', **SIZES)

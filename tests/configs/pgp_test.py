@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The recipes of gradient projection against the table of the authors."""
 
-import importlib
 
 import pytest
 
+from promptcl import configs
 from promptcl.configs import presets
 from promptcl.train_lib import program as program_lib
 from promptcl.train_lib.startup import startup
@@ -12,28 +12,27 @@ from tests import fakes
 
 # Batch, epochs, rate a step, prompt length, seed, tasks, classes a task.
 TABLE = {
-    'cifar100_l2p_pgp': (16, 5, 1.875e-3, 5, 42, 10, 10),
-    'cifar100_20x5_l2p_pgp': (16, 5, 1.875e-3, 5, 53, 20, 5),
-    'tinyimagenet_l2p_pgp': (16, 5, 1.875e-3, 5, 52, 10, 20),
-    'cub200_5x40_l2p_pgp': (16, 5, 1.875e-3, 5, 42, 5, 40),
-    'imr_l2p_pgp': (16, 50, 3.125e-4, 30, 59, 10, 20),
-    'cifar100_online_l2p_pgp': (16, 1, 1.875e-3, 5, 42, 10, 10),
-    'cifar100_dualprompt_pgp': (24, 20, 2.8125e-3, 5, 59, 10, 10),
-    'cifar100_20x5_dualprompt_pgp': (24, 20, 2.8125e-3, 5, 42, 20, 5),
-    'tinyimagenet_dualprompt_pgp': (24, 5, 2.8125e-3, 5, 52, 10, 20),
-    'cub200_5x40_dualprompt_pgp': (24, 10, 2.8125e-3, 5, 51, 5, 40),
-    'imr_dualprompt_pgp': (24, 50, 4.6875e-4, 20, 43, 10, 20),
-    'cifar100_online_dualprompt_pgp': (24, 1, 2.8125e-3, 5, 59, 10, 10),
-    'cifar100_20x5_online_l2p_pgp': (16, 1, 1.875e-3, 5, 42, 20, 5),
-    'cifar100_20x5_online_dualprompt_pgp': (24, 1, 2.8125e-3, 5, 42, 20, 5),
-    'tinyimagenet_online_l2p_pgp': (16, 1, 1.875e-3, 5, 50, 10, 20),
-    'tinyimagenet_online_dualprompt_pgp': (24, 1, 2.8125e-3, 5, 52, 10, 20),
+    'l2p_pgp': (16, 5, 1.875e-3, 5, 42, 10, 10),
+    'l2p_pgp:cifar100_20x5': (16, 5, 1.875e-3, 5, 53, 20, 5),
+    'l2p_pgp:tinyimagenet': (16, 5, 1.875e-3, 5, 52, 10, 20),
+    'l2p_pgp:cub200_5x40': (16, 5, 1.875e-3, 5, 42, 5, 40),
+    'l2p_pgp:imr': (16, 50, 3.125e-4, 30, 59, 10, 20),
+    'l2p_pgp:cifar100_online': (16, 1, 1.875e-3, 5, 42, 10, 10),
+    'dualprompt_pgp': (24, 20, 2.8125e-3, 5, 59, 10, 10),
+    'dualprompt_pgp:cifar100_20x5': (24, 20, 2.8125e-3, 5, 42, 20, 5),
+    'dualprompt_pgp:tinyimagenet': (24, 5, 2.8125e-3, 5, 52, 10, 20),
+    'dualprompt_pgp:cub200_5x40': (24, 10, 2.8125e-3, 5, 51, 5, 40),
+    'dualprompt_pgp:imr': (24, 50, 4.6875e-4, 20, 43, 10, 20),
+    'dualprompt_pgp:cifar100_online': (24, 1, 2.8125e-3, 5, 59, 10, 10),
+    'l2p_pgp:cifar100_20x5_online': (16, 1, 1.875e-3, 5, 42, 20, 5),
+    'dualprompt_pgp:cifar100_20x5_online': (24, 1, 2.8125e-3, 5, 42, 20, 5),
+    'l2p_pgp:tinyimagenet_online': (16, 1, 1.875e-3, 5, 50, 10, 20),
+    'dualprompt_pgp:tinyimagenet_online': (24, 1, 2.8125e-3, 5, 52, 10, 20),
 }
 
 
 def _recipe(name):
-  return startup.expand(
-      importlib.import_module(f'promptcl.configs.{name}').get_config())
+  return startup.expand(configs.load(name))
 
 
 @pytest.mark.parametrize('name', TABLE)
@@ -49,7 +48,7 @@ def test_numbers_of_the_authors(name):
   assert pool.pool_size == 10 and stream.train_mask
   assert pool.initializer == pool.prompt_key_init == 'uniform_symmetric'
   assert config.preset == 'torch_port' in presets.PRESETS
-  assert pool.batchwise_prompt == (name != 'imr_dualprompt_pgp')
+  assert pool.batchwise_prompt == (name != 'dualprompt_pgp:imr')
 
 
 @pytest.mark.parametrize('name', TABLE)
@@ -74,7 +73,7 @@ def test_what_each_method_projects_with(name):
 
 
 def test_projection_can_be_left_out_without_another_change():
-  config = importlib.import_module('promptcl.configs.imr_l2p_pgp').get_config()
+  config = configs.load('l2p_pgp:imr')
   with_it = startup.expand(config).to_dict()
   config.pgp.enabled = False
   without = startup.expand(config).to_dict()
@@ -83,7 +82,7 @@ def test_projection_can_be_left_out_without_another_change():
 
 
 def test_numbers_of_the_authors_on_clip():
-  config = _recipe('cifar100_clip_pgp')
+  config = _recipe('clip_pgp')
   pgp, stream = config.pgp, config.continual
   rate = config.learning_rate * config.per_device_batch_size / 256
   assert rate == pytest.approx(0.001)

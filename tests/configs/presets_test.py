@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Presets: rows that apply, what they set, and what they leave alone."""
 
-import importlib
+import functools
 
 import pytest
 
+from promptcl import configs
 from promptcl.configs import base
 from promptcl.configs import presets
 from promptcl.input_pipeline.read import datasets
@@ -16,8 +17,7 @@ from promptcl.train_lib.startup import startup
 
 def _recipe(name, preset='', **changes):
   """The expanded recipe under a preset."""
-  module = importlib.import_module(f'promptcl.configs.{name}')
-  config = module.get_config(preset) if preset else module.get_config()
+  config = configs.load(name, preset)
   config.init_checkpoint = 'random'
   config.update_from_flattened_dict(changes)
   return startup.expand(config)
@@ -29,7 +29,7 @@ def _rate(config):
 
 
 def test_an_order_given_after_a_preset_leaves_the_seed_alone():
-  for name in 'cifar100_l2p', 'cub200_pgt':
+  for name in 'cifar100_l2p', 'pgt:cub200':
     config = _recipe(name, 'strict', **{'continual.rand_seed': 7})
     assert (config.continual.rand_seed, config.seed) == (7, 42)
     config = _recipe(name, 'strict', seed=5)
@@ -55,7 +55,7 @@ def test_an_unknown_preset_is_one_line_with_all_of_them():
     presets.apply(base.get_config(), 'torchport')
   assert str(raised.value) == (
       "unknown preset 'torchport', have jax_v1, jax_v2, paper, torch_port, "
-      'libcontinual, pilot, coda, hide, strict')
+      'libcontinual, pilot, coda, hide, strict; did you mean torch_port?')
 
 
 @pytest.mark.parametrize('preset, position, length, top_k, pull', [
@@ -76,11 +76,11 @@ def test_l2p_of_each_code_base(preset, position, length, top_k, pull):
     ('cifar100_l2p', 'libcontinual', 16, .001875, 1),
     ('cifar100_l2p', 'pilot', 16, .001875, 5),
     ('cifar100_dualprompt', 'pilot', 24, .001, 5),
-    ('imr_l2p', 'pilot', 32, .001875, 10),
+    ('l2p:imr', 'pilot', 32, .001875, 10),
     ('imr_dualprompt', 'pilot', 24, .001, 10),
     ('cifar100_l2p', 'coda', 128, .001, 20),
     ('imr_dualprompt', 'coda', 128, .001, 50),
-    ('domainnet_5x69_l2p', 'coda', 128, .001, 5),
+    ('l2p:domainnet_5x69', 'coda', 128, .001, 5),
 ])
 def test_batch_and_rate_that_are_used(recipe, preset, batch, rate, epochs):
   config = _recipe(recipe, preset)
@@ -91,7 +91,7 @@ def test_batch_and_rate_that_are_used(recipe, preset, batch, rate, epochs):
 
 @pytest.mark.parametrize('preset', ['coda', 'pilot', 'libcontinual'])
 def test_one_pass_stays_one_pass(preset):
-  assert _recipe('cifar100_online_l2p', preset).num_epochs == 1
+  assert _recipe('l2p:cifar100_online', preset).num_epochs == 1
 
 
 def test_the_original_on_its_eight_devices():
@@ -137,8 +137,7 @@ def test_class_orders(preset, seed, first):
 
 @pytest.mark.parametrize('preset', ['coda', 'hide', 'strict'])
 def test_the_class_order_follows_a_seed_that_is_set_later(preset):
-  config = importlib.import_module(
-      'promptcl.configs.cifar100_l2p').get_config(preset)
+  config = configs.load('cifar100_l2p', preset)
   config.seed = 3
   assert config.continual.rand_seed == 3
   config.continual.rand_seed = 9
@@ -146,8 +145,8 @@ def test_the_class_order_follows_a_seed_that_is_set_later(preset):
 
 
 def test_weights_are_those_of_the_protocol_unless_the_recipe_has_some():
-  cifar = importlib.import_module('promptcl.configs.cifar100_l2p').get_config
-  digits = importlib.import_module('promptcl.configs.digits_l2p').get_config
+  cifar = functools.partial(configs.load, 'cifar100_l2p')
+  digits = functools.partial(configs.load, 'digits_l2p')
   assert cifar('coda').init_checkpoint.startswith('hf://timm/')
   assert cifar('torch_port').init_checkpoint == cifar('paper').init_checkpoint
   assert cifar('torch_port').model_name == 'DeiT-B_16'  # the exact GELU

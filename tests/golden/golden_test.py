@@ -51,7 +51,8 @@ def test_a_changed_recipe_shows_in_its_text_and_its_paragraphs(
     return config
 
   monkeypatch.setattr(module, 'get_config', changed)
-  monkeypatch.setattr(recipes, 'RECIPES', ['digits_online_l2p'])
+  monkeypatch.setattr(recipes, 'RECIPES', {
+      'digits_online_l2p': 'digits_online_l2p'})
   monkeypatch.setattr(recipes.presets, 'PRESETS', {'strict': {}})
   found = recipes.texts()
   path = 'recipes/digits_online_l2p.txt'

@@ -8,29 +8,39 @@ difference from each recipe; recipes that it changes alike share a paragraph.
 Both are resolved: as a run sees them, not as a file happens to say it.
 """
 
-import importlib
 import pathlib
 import textwrap
 from typing import Any
 
 import ml_collections
 
+from promptcl import configs
 from promptcl.configs import base
+from promptcl.configs import listing
+from promptcl.configs import names
 from promptcl.configs import presets
+from promptcl.configs import streams
 from promptcl.models.weights import pretrained
 from promptcl.train_lib.startup import config_values
 from promptcl.train_lib.startup import startup
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 _ROOT = FOLDER.parents[1]
-_CONFIGS = _ROOT / 'configs'
-RECIPES = sorted(path.stem for path in _CONFIGS.glob('*_*.py')
-                 if path.stem != '__init__')
+# Name under which a recipe is kept -> how it is spelt.
+RECIPES = {**{name: name for name in listing.recipes()}, **names.MOVED}
+_WORDS = {word for recipe in RECIPES.values() for word in recipe.split(':')}
+# Methods and streams that came later: on CIFAR-100, and with L2P.
+RECIPES = {
+    **{f'cifar100_{name}': f'{name}:cifar100' for name in listing.methods()
+       if name not in _WORDS},
+    **{f'{name}_l2p': f'l2p:{name}' for name in streams.STREAMS
+       if name not in _WORDS},
+    **RECIPES}
 
 
 def texts() -> dict[str, str]:
   """`{path under tests/golden: what must stand there}`."""
-  plain = {name: resolved(name) for name in RECIPES}
+  plain = {name: resolved(name) for name in sorted(RECIPES)}
   defaults = dict(config_values.leaves(base.get_config()))
   return {
       **{f'recipes/{name}.txt': _lines(_difference(defaults, values))
@@ -53,8 +63,7 @@ def resolved(name: str, preset: str = '') -> dict[str, Any]:
   Raises:
     ValueError: the recipe cannot run, or not under this preset.
   """
-  config = importlib.import_module(f'promptcl.configs.{name}').get_config(
-      *filter(None, [preset]))
+  config = configs.load(RECIPES[name], preset)
   weights, config.init_checkpoint = config.init_checkpoint, None
   expanded = startup.expand(config)
   runnable = ml_collections.ConfigDict(expanded)

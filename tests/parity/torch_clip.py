@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from promptcl.configs import cifar100_clip_pgp as recipe
+from promptcl.configs import clip_pgp as recipe
 from promptcl.models import classifier
 from promptcl.models.networks import clip
 from promptcl.models.networks import vit

@@ -2,13 +2,13 @@
 """VQ-Prompt: its module, its schedules, and two tasks of training."""
 
 from collections.abc import Mapping
-import importlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from promptcl import configs
 from promptcl.models.parts import base
 from promptcl.models.prompts import vq_prompt
 from promptcl.train_lib.core import parallel
@@ -111,19 +111,17 @@ def _model(fixture: Fixture) -> dict[str, Array]:
 
 def _released(fixture: Fixture, report: Report) -> None:
   """Rates of every step of the recipes: of prompts and of the classifier."""
-  recipe = lambda name: importlib.import_module(
-      f'promptcl.configs.{name}').get_config()
   paths = 'prompt/pool', 'head/kernel'
   want = fixture['released_step_sizes']
   rates = vq_bridge.rates(
-      recipe('cifar100_vq_prompt'), paths, np.arange(len(want)) + 1,
+      configs.load('vq_prompt'), paths, np.arange(len(want)) + 1,
       batch_size=128, steps_per_epoch=39)
   report.compare('released_step_sizes',
                  np.stack([rates[path] for path in paths], axis=1), want,
                  tol.RATE)
   want = fixture['released_epoch_factors']
   rates = vq_bridge.rates(
-      recipe('cub200_vq_prompt'), paths, 4 * np.arange(len(want)) + 1,
+      configs.load('vq_prompt:cub200'), paths, 4 * np.arange(len(want)) + 1,
       batch_size=128, steps_per_epoch=4)
   report.compare('released_epoch_factors', rates[paths[1]] / 0.0025, want,
                  tol.RATE)

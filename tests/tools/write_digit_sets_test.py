@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The offline twins: looks of the digits, and files that the pipeline opens."""
 
-import importlib
 import sys
 
 import numpy as np
 import pytest
 
+from promptcl import configs
 from promptcl import input_pipeline
 from promptcl.tools import write_digit_sets
 from promptcl.train_lib.startup import startup
@@ -50,7 +50,7 @@ def test_the_files_make_the_streams_of_their_recipes(tmp_path, monkeypatch):
   write_digit_sets.main()
 
   def stream(recipe):
-    config = importlib.import_module(f'promptcl.configs.{recipe}').get_config()
+    config = configs.load(recipe)
     dataset = config.dataset.replace('npz:', f'npz:{tmp_path}/')
     config = fakes.changed(startup.expand(config), dataset=dataset)
     return input_pipeline.build(config, global_batch_size=16)

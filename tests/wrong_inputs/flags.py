@@ -42,8 +42,34 @@ FLAGS = (
         '--my_config is no Python file', alone=True),
     Row('a preset that does not exist',
         '--my_config=cifar.py:torchport --workdir=run',
+        "unknown stream or preset 'torchport', see --list; did you mean "
+        'torch_port?', alone=True),
+    Row('a preset that does not exist, of a recipe without streams',
+        '--my_config=digits.py:torchport --workdir=run',
         "unknown preset 'torchport', have jax_v1, jax_v2, paper, torch_port, "
-        'libcontinual, pilot, coda, hide, strict', alone=True),
+        'libcontinual, pilot, coda, hide, strict; did you mean torch_port?',
+        alone=True),
+    Row('a stream that does not exist',
+        '--my_config configs/l2p.py:imr_5x4,torch_port --workdir=run',
+        "unknown stream or preset 'imr_5x4', see --list; did you mean "
+        'imr_5x40?', alone=True),
+    Row('two streams', '--my_config=configs/l2p.py:imr,cub200 --workdir=run',
+        'imr and cub200 are each a stream; name one', alone=True),
+    Row('a method that does not exist',
+        '--my_config=configs/l3p.py:imr --workdir=run',
+        'there is no recipe configs/l3p.py, see --list; did you mean '
+        'configs/l2p.py?', alone=True),
+    Row('a recipe of ours that does not exist',
+        '--my_config=configs/digit_l2p.py --workdir=run',
+        'there is no recipe configs/digit_l2p.py, see --list; did you mean '
+        'configs/digits_l2p.py?', alone=True),
+    Row('a recipe without folder and suffix',
+        '--my_config=l2p:imr --workdir=run',
+        'the recipe l2p is typed configs/l2p.py:imr', alone=True),
+    Row('a recipe that was a file of its own',
+        '--my_config configs/imr_5x40_l2p.py:torch_port --workdir=run',
+        'configs/imr_5x40_l2p.py is now configs/l2p.py:imr_5x40,torch_port',
+        alone=True),
     Row('a preset for a recipe without presets',
         '--my_config=recipe.py:paper --workdir=run',
         'this recipe takes no preset: leave out the colon in --my_config and '

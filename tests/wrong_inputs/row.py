@@ -99,6 +99,8 @@ def write_good(folder: pathlib.Path) -> None:
   (folder / 'recipe.py').write_text(_RECIPE)
   (folder / 'cifar.py').write_text(
       'from promptcl.configs.cifar100_l2p import get_config')
+  (folder / 'digits.py').write_text(
+      'from promptcl.configs.digits_l2p import get_config')
 
 
 def write(path: pathlib.Path, content: bytes) -> int:

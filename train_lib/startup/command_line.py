@@ -12,6 +12,7 @@ from absl import flags
 from absl import logging
 
 from promptcl import configs
+from promptcl.configs import names
 
 # Messages of absl and ml_collections -> what a user can act upon.
 _PLAINER = tuple((re.compile(pattern, re.DOTALL), text) for pattern, text in (
@@ -61,7 +62,7 @@ def parse(argv: Sequence[str]) -> list[str]:
     return left
   except Exception as error:  # pylint: disable=broad-except
     # A recipe is code and may raise anything.
-    raise ValueError(_reason(error, argv)) from error
+    raise ValueError(_not_there(argv) or _reason(error, argv)) from error
 
 
 def with_own_recipes(argv: Sequence[str]) -> list[str]:
@@ -70,14 +71,31 @@ def with_own_recipes(argv: Sequence[str]) -> list[str]:
   It is where the current folder has no such file.
   """
   found = list(argv)
+  for i, flag, recipe in _typed(argv):
+    found[i] = flag + _own(recipe)
+  return found
+
+
+def _typed(argv: Sequence[str]) -> Iterator[tuple[int, str, str]]:
+  """Where a recipe stands, what stands before it in that word, the recipe."""
   for i, word in enumerate(argv):
     flag, equals, recipe = word.partition('=')
     if flag.strip('-') == 'my_config':
       if equals:
-        found[i] = f'{flag}={_own(recipe)}'
+        yield i, f'{flag}=', recipe
       elif i + 1 < len(argv):
-        found[i + 1] = _own(argv[i + 1])
-  return found
+        yield i + 1, '', argv[i + 1]
+
+
+def _not_there(argv: Sequence[str]) -> str:
+  """What to type instead of a recipe of ours that is not there, or ''."""
+  for _, _, recipe in _typed(argv):
+    typed, _, selection = recipe.partition(':')
+    path = pathlib.Path(typed)
+    ours = path.parent.name == 'configs' or typed == path.stem
+    if ours and not path.exists():
+      return names.instead(path.stem, selection)
+  return ''
 
 
 def _own(recipe: str) -> str:

@@ -2,12 +2,12 @@
 """IT-Prompt before its first step: start values, sizes and what is refused."""
 
 import functools
-import importlib
 
 import jax
 import numpy as np
 import pytest
 
+from promptcl import configs
 from promptcl.models.networks import text
 from promptcl.models.prompts.it_prompt import losses as it_losses
 from promptcl.models.prompts.it_prompt import phases as it_phases
@@ -145,16 +145,16 @@ def _count(leaves, *parts):
 
 @functools.cache
 def _program(recipe):
-  config = importlib.import_module(f'promptcl.configs.{recipe}').get_config()
+  config = configs.load(recipe)
   config.init_checkpoint = program_lib.RANDOM
   config = startup.expand(config)
   return program_lib.create(config, 10 * config.continual.num_classes_per_task)
 
 
 @pytest.mark.parametrize('recipe, keys, all_learned, on_images', [
-    ('cifar100_it_prompt', 51_200, 672_256, 35_840),
-    ('imr_it_prompt', 102_400, 774_656, 40_960),
-    ('cub200_it_prompt', 102_400, 774_656, 40_960)])
+    ('it_prompt', 51_200, 672_256, 35_840),
+    ('it_prompt:imr', 102_400, 774_656, 40_960),
+    ('it_prompt:cub200', 102_400, 774_656, 40_960)])
 def test_sizes_at_b16(recipe, keys, all_learned, on_images):
   program = _program(recipe)
   _, leaves = program.split(program.shapes)
@@ -182,7 +182,7 @@ def test_sizes_at_b16(recipe, keys, all_learned, on_images):
     ('selector', 2.5e-4, 1e-6), ('alignment', 1e-4, 1e-6),
     ('prompt', 0.0125, 1e-6)])
 def test_rates_of_the_phases(kind, base, least):
-  for recipe, images in (('cifar100_it_prompt', 128), ('imr_it_prompt', 64)):
+  for recipe, images in (('it_prompt', 128), ('it_prompt:imr', 64)):
     program = _program(recipe)
     learning = program.method.learning[kind]
     options = optimizer_lib.schedule_options(

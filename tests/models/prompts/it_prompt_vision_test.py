@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """IT-Prompt with prototypes of classes where there is no text."""
 
-import importlib
 
 import numpy as np
 import pytest
 
+from promptcl import configs
 from promptcl.models.prompts.it_prompt import losses as it_losses
 from promptcl.models.prompts.it_prompt import phases as it_phases
 from promptcl.train_lib import probe as probe_lib
@@ -18,7 +18,7 @@ from tests import it_prompts
 
 pytestmark = pytest.mark.slow
 
-RECIPE = 'cifar100_it_prompt_vision'
+RECIPE = 'it_prompt_vision'
 
 
 @pytest.fixture(name='inputs', scope='module')
@@ -71,7 +71,7 @@ def test_it_learns(inputs, tmp_path, head, changes):
     ({'dataset': 'cub200', 'continual.num_classes_per_task': 20}, 200, 153_800),
     ({'head': 'cosine'}, 100, 76_801)])
 def test_sizes_at_b16(changes, num_classes, classifier):
-  config = importlib.import_module(f'promptcl.configs.{RECIPE}').get_config()
+  config = configs.load(RECIPE)
   config.init_checkpoint = program_lib.RANDOM
   config.update_from_flattened_dict(changes)
   program = program_lib.create(startup.expand(config), num_classes)

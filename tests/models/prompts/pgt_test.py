@@ -3,7 +3,6 @@
 
 import copy
 import functools
-import importlib
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from promptcl import configs
 from promptcl.models.networks import vit
 from promptcl.models.parts import base
 from promptcl.models.prompts import pgt
@@ -348,10 +348,10 @@ def test_what_prompts_ask_for_is_shared_out_among_tokens():
 
 
 @pytest.mark.parametrize('recipe, classes, stored, first, later', [
-    ('cifar100_pgt', 100, 42_975_820, 40_128_946, 39_716_170),
-    ('imr_pgt', 200, 43_052_720, 40_136_636, 39_723_860)])
+    ('pgt', 100, 42_975_820, 40_128_946, 39_716_170),
+    ('pgt:imr', 200, 43_052_720, 40_136_636, 39_723_860)])
 def test_parameter_counts_at_vit_b(recipe, classes, stored, first, later):
-  config = importlib.import_module(f'promptcl.configs.{recipe}').get_config()
+  config = configs.load(recipe)
   config.init_checkpoint = program_lib.RANDOM
   program = program_lib.create(startup.expand(config), classes)
   frozen, trainable = program.split(program.shapes)

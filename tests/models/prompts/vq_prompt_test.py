@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from promptcl.configs import cifar100_vq_prompt
+from promptcl import configs
 from promptcl.models.networks import backbones
 from promptcl.models.parts import base
 from promptcl.models.prompts import vq_prompt
@@ -187,7 +187,7 @@ def test_the_loss_of_a_step_contains_both_by_their_weights(tmp_path):
 
 
 def test_parameters_of_the_published_size():
-  config = cifar100_vq_prompt.get_config()
+  config = configs.load('vq_prompt')
   config.init_checkpoint = program_lib.RANDOM
   program = program_lib.create(startup.expand(config), 100)
   _, trainable = program.split(program.shapes)

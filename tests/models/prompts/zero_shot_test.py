@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Zero-shot CLIP from the command to results.json, against plain arithmetic."""
 
-import importlib
 import json
 import pathlib
 
@@ -9,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from promptcl import configs
 from promptcl.models.networks import backbones
 from promptcl.models.networks import clip
 from promptcl.models.networks import templates
@@ -50,8 +50,7 @@ def inputs(tmp_path_factory):
 
 
 def _recipe(inputs, **changes):
-  config = importlib.import_module(
-      'promptcl.configs.cifar100_clip_zeroshot').get_config()
+  config = configs.load('clip_zeroshot')
   inputs = {**inputs, **changes}
   config.init_checkpoint = inputs.pop('init_checkpoint')
   config.update_from_flattened_dict(inputs)

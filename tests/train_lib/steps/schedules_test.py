@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from promptcl.configs import cifar100_vq_prompt
+from promptcl import configs
 from promptcl.train_lib.startup import startup
 from promptcl.train_lib.steps import optimizer as optimizer_lib
 from tests import fakes
@@ -71,7 +71,7 @@ def test_small_rates_keep_their_digits():
 
 def test_rates_of_the_released_settings():
   """At the first step, frozen ones, and the last of 780."""
-  config = startup.expand(cifar100_vq_prompt.get_config())
+  config = startup.expand(configs.load('vq_prompt'))
   options = optimizer_lib.schedule_options(config, 128)
   for factor, expected in ((5.0, [0.0125, 1e-6, 1e-6, 0.0125, 2.977146e-5]),
                            (1.0, [0.0025, 1e-6, 1e-6, 0.0025, 6.75245e-6])):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""CLIP-PGP on Split CIFAR-100, 10 tasks of 10 classes.
+r"""CLIP-PGP: prompts of both towers of CLIP, under gradient projection.
 
-  python main.py --my_config configs/cifar100_clip_pgp.py --workdir DIR \
+  python main.py --my_config configs/clip_pgp.py:STREAM --workdir DIR \
     --my_config.init_checkpoint=clip-vit-base-patch16
 
 Qiao et al. (ICLR 2024): an image prompt that all tasks share, whose gradients
@@ -13,19 +13,25 @@ In the results `per_sample` is class-incremental (all classes seen compete) and
 `per_sample_task_inc` task-incremental; `until_own_task` is what the authors
 call class-incremental, which tells a part of the task.  Theirs is one device of
 32 images; docs/clip.md says how to get weights and tokenizer, and what differs.
+
+Settings are theirs for cifar100, which it is without a stream.
 """
 
 from promptcl.configs import base
 from promptcl.configs import presets
+from promptcl.configs import streams
+
+PUBLISHED = {}
+ON = {}
 
 
-def get_config(preset=''):
+def get_config(selection=''):
   """`cifar100_split.json` of the authors and the literals of their code."""
+  stream, preset = streams.select(selection)
   config = base.get_config()
   config.method = 'vpt'
   config.model_name = 'CLIP-B_16'
   config.seed = 1997
-  config.dataset = 'cifar100'
   config.transform = 'clip_pgp'
   config.input_range = 'dataset'  # not what CLIP was trained on
   config.use_e_prompt = False
@@ -47,4 +53,5 @@ def get_config(preset=''):
   config.eval_classes = 'seen'
   config.eval_until_own_task = True
   config.pgp.enabled = True
+  streams.lay(config, stream, ON)
   return presets.apply(config, preset)
