@@ -88,7 +88,7 @@ def run() -> None:
   if _DRY_RUN.value:
     return
   workdir_lib.make(workdir)
-  with device_memory.told(config):
+  with device_memory.explained(config):
     results = train.train_and_evaluate(program, stream, workdir)
     tell(results.table(config.headline_metrics))
     if config.comparisons:

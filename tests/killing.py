@@ -16,7 +16,7 @@ import pytest
 from promptcl.train_lib.records import run_log
 from promptcl.train_lib.resume import interrupt
 from promptcl.train_lib.resume import workdir as workdir_lib
-from promptcl.train_lib.resume.place import Place
+from promptcl.train_lib.resume.checkpoint import ResumePoint
 
 
 class Killed(Exception):
@@ -55,7 +55,8 @@ class Point:
   Attributes:
     owner, name, call: it ends when this function is called for that time.
     steps: that the start makes; the one that it dies in does not count.
-    place: (task, steps, stage) of the newest checkpoint then, None for none.
+    resume_point: (task, steps, stage) of the newest checkpoint then, None for
+      none.
     stopped: by a signal, which saves the run; else it dies.
   """
 
@@ -63,7 +64,7 @@ class Point:
   name: str
   call: int
   steps: int
-  place: tuple[int, int, str] | None
+  resume_point: tuple[int, int, str] | None
   stopped: bool = False
 
 
@@ -77,12 +78,12 @@ def end_at(point: Point, run: Callable[[], Any], workdir: Any) -> None:
     act_at_call(patch, point.owner, point.name, point.call, action)
     with pytest.raises(error, match=told):
       run()
-  found = place(workdir)
+  found = resume_point(workdir)
   assert (len(steps), found and (found.task, found.steps, found.stage)) == (
-      point.steps, point.place), point
+      point.steps, point.resume_point), point
 
 
-def place(workdir: Any) -> Place | None:
+def resume_point(workdir: Any) -> ResumePoint | None:
   """That of the newest checkpoint, None if there is none."""
   with workdir_lib.open_checkpoints(str(workdir)) as checkpoints:
     return checkpoints.latest

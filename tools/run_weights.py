@@ -18,7 +18,7 @@ from promptcl.models.networks import backbones
 from promptcl.models.weights import families
 from promptcl.models.weights import pretrained
 from promptcl.train_lib.core import state as state_lib
-from promptcl.train_lib.resume.place import Place
+from promptcl.train_lib.resume.checkpoint import ResumePoint
 
 _BACKBONE = 'params/backbone/'
 
@@ -37,7 +37,7 @@ def read(workdir: str) -> tuple[dict[str, np.ndarray], dict[str, Any], str]:
     ValueError: no run, a backbone that did not train, or an incomplete one.
   """
   folder = pathlib.Path(workdir).absolute()
-  place, state = _newest_state(folder / 'checkpoints')
+  point, state = _newest_state(folder / 'checkpoints')
   config = ml_collections.ConfigDict(
       json.loads((folder / 'config.json').read_text()))
   trained = {path.removeprefix(_BACKBONE): array for path, array
@@ -49,13 +49,14 @@ def read(workdir: str) -> tuple[dict[str, np.ndarray], dict[str, Any], str]:
   meta = {'family': f'{families.of_model(config.model_name).name}, trained',
           'exact_gelu': backbones.VARIANTS[config.model_name].exact_gelu,
           'input_range': _input_range(config), 'source': folder.name,
-          'model_name': config.model_name, 'task': place.task}
-  return arrays, meta, (f'{place}; {len(trained)} of {len(arrays)} arrays '
+          'model_name': config.model_name, 'task': point.task}
+  return arrays, meta, (f'{point}; {len(trained)} of {len(arrays)} arrays '
                         'were trained')
 
 
-def _newest_state(folder: pathlib.Path) -> tuple[Place, dict[str, np.ndarray]]:
-  """Place of the newest checkpoint and its train state, `{path: array}`.
+def _newest_state(folder: pathlib.Path
+                  ) -> tuple[ResumePoint, dict[str, np.ndarray]]:
+  """Point of the newest checkpoint and its train state, `{path: array}`.
 
   Reads and nothing else: the run may be going on.
   """
@@ -63,9 +64,9 @@ def _newest_state(folder: pathlib.Path) -> tuple[Place, dict[str, np.ndarray]]:
   if not numbers:
     raise ValueError('is no workdir of a run: there are no checkpoints in it')
   path = folder / str(max(numbers))
-  told = json.loads((path / 'run/metadata').read_text())
+  stored = json.loads((path / 'run/metadata').read_text())
   with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
-    return Place(**told['place']), reader.restore(
+    return ResumePoint(**stored['place']), reader.restore(
         path / 'state', args=ocp.args.StandardRestore())
 
 

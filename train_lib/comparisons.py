@@ -47,8 +47,8 @@ def run(program: program_lib.Program, stream: Any, workdir: str,
   config = program.config
   rows = {config.method: results.summary()}
   for name in config.comparisons:
-    found = control(name, program, stream, workdir)
-    rows[f'{name}: {controls.TITLES[name]}'] = found.summary()
+    other = control(name, program, stream, workdir)
+    rows[f'{name}: {controls.TITLES[name]}'] = other.summary()
   return tables.comparison_table(rows, COLUMNS)
 
 
@@ -126,15 +126,15 @@ def class_mean(program: program_lib.Program, stream: Any) -> Results:
   features = _Features(program)
   results = Results(len(stream.tasks), [e.name for e in stream.eval_sets],
                     'per_sample')
-  tests, known = {}, np.zeros(0, np.int64)
+  tests, seen_rows = {}, np.zeros(0, np.int64)
   sums = np.zeros((stream.num_classes, features.width))
   counts = np.zeros((stream.num_classes, 1))
   for task in stream.tasks:
-    if (new := _without(task, known)).num_examples:
+    if (new := _without(task, seen_rows)).num_examples:
       x, y = features(stream.clean_batches(new))
       np.add.at(sums, y, x)
       np.add.at(counts, y, 1)
-      known = np.union1d(known, new.train_indices)
+      seen_rows = np.union1d(seen_rows, new.train_indices)
     means = _unit(sums / np.maximum(counts, 1))
     for index in set(task.eval_sets) - tests.keys():
       tests[index] = features(stream.eval_batches(stream.eval_sets[index]))
@@ -143,9 +143,9 @@ def class_mean(program: program_lib.Program, stream: Any) -> Results:
   return results
 
 
-def _without(task: Any, known: np.ndarray) -> Any:
-  """The task with those images only that are not among the rows `known`."""
-  rows = np.setdiff1d(task.train_indices, known)
+def _without(task: Any, seen_rows: np.ndarray) -> Any:
+  """The task with those images only whose rows were not seen before."""
+  rows = np.setdiff1d(task.train_indices, seen_rows)
   return dataclasses.replace(task, train_indices=rows, num_examples=rows.size)
 
 
@@ -174,11 +174,11 @@ class _Features:
 
   def __call__(self, batches: Any) -> tuple[np.ndarray, np.ndarray]:
     """-> features [N, D] of unit length, labels [N], padding left out."""
-    found = []
+    parts = []
     for batch in batches:
       image = parallel.shard(batch['image'])
       x = jax.device_get(self._query(self._frozen, image))
-      found.append((x.reshape(-1, self.width), batch['label'], batch['mask']))
-    mine = tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
-    x, y, mask = multihost_utils.process_allgather(mine, tiled=True)
+      parts.append((x.reshape(-1, self.width), batch['label'], batch['mask']))
+    on_host = tuple(map(np.concatenate, zip(*parts, strict=True)))
+    x, y, mask = multihost_utils.process_allgather(on_host, tiled=True)
     return _unit(x[mask > 0]), y[mask > 0]

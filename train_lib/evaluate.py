@@ -107,14 +107,15 @@ class Evaluator:
         'image': parallel.unreplicate(batch['image']),
         **parallel.unreplicate(sown)})
 
-  def _features(self, frozen: Any, batch: Any, place: tuple[int, int]) -> Any:
-    """Query features of the batch at a place, kept while there is room."""
-    if place in self._queries:
-      return self._queries[place]
+  def _features(self, frozen: Any, batch: Any, position: tuple[int, int]
+                ) -> Any:
+    """Query features of the batch at a position, kept while there is room."""
+    if position in self._queries:
+      return self._queries[position]
     query = jax.device_get(self._query(frozen, batch['image']))
     size = sum(x.nbytes for x in jax.tree.leaves(query))
     if size <= self._room:
-      self._queries[place] = query
+      self._queries[position] = query
       self._room -= size
     return query
 
@@ -141,6 +142,21 @@ class Evaluator:
     if total != eval_set.num_examples:
       raise AssertionError(f'{eval_set.name}: scored {total} images of '
                            f'{eval_set.num_examples}')
+
+
+def due_after_task(config: Any, stream: Any, task: Any) -> bool:
+  """Whether a task is followed by an evaluation."""
+  last = task.index == len(stream.tasks) - 1
+  return bool(task.eval_sets) and (last or not config.eval_last_only)
+
+
+def due_after_step(config: Any, step: int, steps_per_epoch: int) -> bool:
+  """Whether to evaluate after `step` (from 1) of a task, its end aside."""
+  if config.eval_last_only:
+    return False
+  if config.eval_per_epochs > 0:
+    return step % (config.eval_per_epochs * steps_per_epoch) == 0
+  return config.eval_every_steps > 0 and step % config.eval_every_steps == 0
 
 
 def num_domains(config: Any, stream: Any) -> int:

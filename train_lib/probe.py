@@ -105,15 +105,15 @@ class Probe:
     ask = self._pmap('inputs', lambda: _of_batch(collection.make_inputs(
         self.program.model, spaces, embedded_query=embedded_query)),
                      in_axes=(0, 0, 0))
-    count, first, found = count or self.task.num_examples, 0, {}
+    count, first, inputs = count or self.task.num_examples, 0, {}
     for batch in self._ask_drawn(ask, state, count, augment):
       for name, x in batch.items():
         x = x.reshape(-1, x.shape[-2] * x.shape[-1])[:count - first]
-        if name not in found:
-          found[name] = np.empty((count, x.shape[1]), np.float32)
-        found[name][first:first + len(x)] = x
+        if name not in inputs:
+          inputs[name] = np.empty((count, x.shape[1]), np.float32)
+        inputs[name][first:first + len(x)] = x
       first += len(x)
-    return found
+    return inputs
 
   def input_moments(self, state: state_lib.TrainState,
                     spaces: Sequence[base.Space], *, count: int, augment: bool,
@@ -127,13 +127,13 @@ class Probe:
         collection.make_inputs(self.program.model, spaces,
                                embedded_query=embedded_query)),
                      in_axes=(0, 0, 0))
-    count, found = count or self.task.num_examples, {}
+    count, moments = count or self.task.num_examples, {}
     for batch in self._ask_drawn(ask, state, count, augment):
       for name, sums in batch.items():
-        before = found.get(name, (0.0, 0.0))
-        found[name] = tuple(x + np.sum(y, axis=0, dtype=np.float64)
-                            for x, y in zip(before, sums, strict=True))
-    return {name: x / total for name, (x, total) in found.items()}
+        before = moments.get(name, (0.0, 0.0))
+        moments[name] = tuple(x + np.sum(y, axis=0, dtype=np.float64)
+                              for x, y in zip(before, sums, strict=True))
+    return {name: x / total for name, (x, total) in moments.items()}
 
   def frozen_leaf(self, path: str) -> np.ndarray:
     """A frozen parameter, on the host."""
@@ -157,12 +157,12 @@ class Probe:
     ask = self._pmap(f'features {prompted}', lambda: collection.make_features(
         self.program.model, prompted=prompted, seed=self.program.config.seed),
                      in_axes=(0, 0, 0, 0, None))
-    known = parallel.replicate(
+    of_state = parallel.replicate(
         (dict(state.params), state.memory) if prompted else ({}, {}),
         self.devices)
     batches = self.stream.drawn_batches(
         self.task, self.task.num_examples, augment=augment)
-    parts = [parallel.local(ask(*known, self.frozen, batch,
+    parts = [parallel.local(ask(*of_state, self.frozen, batch,
                                 np.int32(self.task.index)))
              for batch in parallel.prefetch(batches, self.devices)]
     return {name: np.concatenate(
@@ -178,14 +178,14 @@ class Probe:
     for batch in parallel.prefetch(batches, self.devices):
       yield parallel.local(ask(params, self.frozen, batch))
 
-  def _sum_over_images(self, add: Callable[..., Any], zero: Any, known: Any
+  def _sum_over_images(self, add: Callable[..., Any], zero: Any, of_state: Any
                        ) -> Any:
-    """`add(total, known, frozen, batch, info)` over the task's images.
+    """`add(total, of_state, frozen, batch, info)` over the task's images.
 
     Args:
       add: pmapped; each device has a total of its own.
       zero: total before the first batch, on the host.
-      known: what the state knows, on the host.
+      of_state: what the state gives, on the host.
 
     Returns:
       Total over all batches, devices and hosts, on the host.
@@ -193,11 +193,11 @@ class Probe:
     task = self.task
     info = steps.TaskInfo.create(
         task.index, task.class_mask, first_step=0, steps_per_epoch=1)
-    known = parallel.replicate(known, self.devices)
+    of_state = parallel.replicate(of_state, self.devices)
     total = parallel.replicate(zero, self.devices)
     batches = self.stream.clean_batches(task)
     for batch in parallel.prefetch(batches, self.devices):
-      total = add(total, known, self.frozen, batch, info)
+      total = add(total, of_state, self.frozen, batch, info)
       jax.block_until_ready(total)  # no more than two batches wait
     merge = self._pmap('merge', lambda: (
         lambda tree: jax.lax.psum(tree, parallel.AXIS)), in_axes=0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tasks of a run share: compiled steps, evaluator, log and keeper."""
+"""What all tasks of a run share: compiled steps, evaluator, log, progress."""
 
 from collections.abc import Iterable, Mapping
 import contextlib
@@ -16,8 +16,7 @@ from promptcl.train_lib import zero_shot as zero_shot_lib
 from promptcl.train_lib.core import parallel
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.records import run_log
-from promptcl.train_lib.resume import cadence
-from promptcl.train_lib.resume import keeper as keeper_lib
+from promptcl.train_lib.resume import progress as progress_lib
 from promptcl.train_lib.steps import train_step as steps
 
 
@@ -32,7 +31,7 @@ class Run:
     evaluator: scores evaluation sets.
     probe: what hooks may ask of the model; `probe.at(task)` is for a task.
     log: where metrics go.
-    keeper: knows where the run is and saves it.
+    progress: knows where the run is and saves it.
     zero_shot: measures what is asked of it, or None.
   """
 
@@ -43,17 +42,17 @@ class Run:
   evaluator: evaluate.Evaluator
   probe: probe_lib.Probe
   log: run_log.RunLog
-  keeper: keeper_lib.Keeper
+  progress: progress_lib.Progress
   zero_shot: zero_shot_lib.ZeroShot | None = None
 
-  def batches(self, state: Any, phase: base.Phase, task: Any, made: int
+  def batches(self, state: Any, phase: base.Phase, task: Any, num_done: int
               ) -> Iterable[Any]:
-    """Device batches of all steps of a phase but the `made` first.
+    """Device batches of all steps of a phase but the `num_done` first.
 
     `state` is the replicated one before the first of them.
     """
     probe = self.probe.at(task, lambda: parallel.unreplicate(state))
-    batches = phase.batches(made, probe)
+    batches = phase.batches(num_done, probe)
     learning = self.program.method.learning.get(phase.kind, base.PLAIN)
     if learning.loss is not None:
       batches = map(parallel.host_share, batches)
@@ -61,18 +60,18 @@ class Run:
 
   def measure(self, state: Any, task: Any) -> dict[str, float]:
     """Shares that are measured beside scores, where these are due."""
-    if self.zero_shot is None or not cadence.evaluated_after(
+    if self.zero_shot is None or not evaluate.due_after_task(
         self.program.config, self.stream, task):
       return {}
     try:
       return self.zero_shot(state, task)
     finally:
-      self.keeper.stop_if_asked(state)
+      self.progress.stop_if_asked(state)
 
 
 def start(program: program_lib.Program, stream: Any, frozen: Any,
           evaluator: evaluate.Evaluator, log: run_log.RunLog,
-          keeper: keeper_lib.Keeper) -> Run:
+          progress: progress_lib.Progress) -> Run:
   """Puts the frozen parameters on the devices and makes the train steps."""
   frozen = parallel.replicate(frozen)
   train_steps = {kind: make_train_step(program, kind, stream.global_batch_size)
@@ -82,7 +81,7 @@ def start(program: program_lib.Program, stream: Any, frozen: Any,
     zero_shot = zero_shot_lib.ZeroShot(program, stream, frozen)
     zero_shot.between_batches = evaluator.between_batches
   return Run(program, stream, frozen, train_steps, evaluator,
-             probe_lib.Probe(program, stream, frozen, log=log), log, keeper,
+             probe_lib.Probe(program, stream, frozen, log=log), log, progress,
              zero_shot)
 
 

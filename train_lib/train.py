@@ -21,11 +21,10 @@ from promptcl.train_lib.records import extras
 from promptcl.train_lib.records import run_log
 from promptcl.train_lib.records.results import Results
 from promptcl.train_lib.records.results import Scores
-from promptcl.train_lib.resume import cadence
 from promptcl.train_lib.resume import interrupt as interrupt_lib
-from promptcl.train_lib.resume import keeper as keeper_lib
+from promptcl.train_lib.resume import progress as progress_lib
 from promptcl.train_lib.resume import workdir as workdir_lib
-from promptcl.train_lib.resume.place import TRAINED
+from promptcl.train_lib.resume.checkpoint import TRAINED
 from promptcl.train_lib.steps import train_step as steps
 
 
@@ -66,7 +65,7 @@ def train_and_evaluate(program: program_lib.Program, stream: Any, workdir: str
   """
   config, config_json = program.config, program.config.to_json_best_effort()
   stream = replay.wrap_stream(config, stream)
-  ours = workdir_lib.claim(workdir, config_json)
+  resuming = workdir_lib.claim(workdir, config_json)
   evaluator = evaluate.Evaluator(program, stream)
   results = Results(len(stream.tasks), [e.name for e in stream.eval_sets],
                     evaluator.headline)
@@ -79,38 +78,38 @@ def train_and_evaluate(program: program_lib.Program, stream: Any, workdir: str
     checkpoints = closing.enter_context(workdir_lib.open_checkpoints(workdir))
     frozen, state = program.start()
     origin['frozen_sha256'] = state_lib.checksum(frozen)
-    place, state, recorded = workdir_lib.resume(
+    point, state, recorded = workdir_lib.resume(
         checkpoints, state, results, stream)
     if results.finished:
       save_results()
       return results
 
     interrupt.check()
-    if ours:
-      run_log.rewind(workdir, place.events)
+    if resuming:
+      run_log.rewind(workdir, point.events)
     log = closing.enter_context(
         run_lib.open_log(program, stream, workdir, int(state.step)))
     log.restore(recorded)
-    keeper = keeper_lib.Keeper(
+    progress = progress_lib.Progress(
         config, stream, results, log, checkpoints, interrupt,
-        place=place, step=int(state.step))
+        point=point, step=int(state.step))
     evaluator.between_batches = interrupt.check
-    run = run_lib.start(program, stream, frozen, evaluator, log, keeper)
+    run = run_lib.start(program, stream, frozen, evaluator, log, progress)
     state = parallel.replicate(state)
-    for task in stream.tasks[place.next_task:]:
+    for task in stream.tasks[point.next_task:]:
       state = train_task(run, state, task)
       shares = run.measure(state, task)
       scores = score_task(run, state, task)
-      results.record(task.index, scores, **keeper.pace(
+      results.record(task.index, scores, **progress.speed(
           program_lib.steps_on_images(program, stream, task)))
       if scores:
         extras.record(results, task.index, shares,
                       prompt_per_task=program.model.prompt.prompt_per_task)
-        log.task_end(keeper.step, results, task.index)
+        log.task_end(progress.step, results, task.index)
       run_lib.check_frozen(run, task, origin['frozen_sha256'])
-      if keeper.done(state, task):
+      if progress.end_task(state, task):
         save_results()
-      keeper.stop_if_asked(state)
+      progress.stop_if_asked(state)
   return results
 
 
@@ -125,26 +124,26 @@ def train_task(run: run_lib.Run, state: Any, task: Any) -> Any:
   Returns:
     The state after the task.
   """
-  program, probe, keeper = run.program, run.probe.at(task), run.keeper
-  if keeper.begin(task):
+  program, probe, progress = run.program, run.probe.at(task), run.progress
+  if progress.begin_task(task):
     state = begin_task(program, state, task, probe)
-  if keeper.place.stage == TRAINED:
+  if progress.point.stage == TRAINED:
     return state
   first = 0
   for phase in program.method.phases(run.stream, task):
-    if keeper.enter(phase, first):
+    if progress.begin_phase(phase, first):
       state = begin_phase(program, state, task, phase, probe)
     state = train_phase(run, state, task, phase, first)
     first += phase.schedule.num_steps
   state = end_task(program, state, task, probe)
   run.stream.end_task(task)
-  keeper.trained(state)
+  progress.end_training(state)
   return state
 
 
 def train_phase(run: run_lib.Run, state: Any, task: Any, phase: Any,
                 first: int) -> Any:
-  """The steps of a phase that are not made yet.
+  """The steps of a phase that are not done yet.
 
   A checkpoint is older than the evaluation after its step, which therefore
   comes first when a run goes on.
@@ -152,24 +151,24 @@ def train_phase(run: run_lib.Run, state: Any, task: Any, phase: Any,
   Args:
     first: steps that the task makes before this phase.
   """
-  keeper, schedule = run.keeper, phase.schedule
+  progress, schedule = run.progress, phase.schedule
   if not schedule.num_steps:
     return state
-  made = min(keeper.place.steps - first, schedule.num_steps)
-  if made:
-    evaluate_within(run, state, task, schedule, made)
+  num_done = min(progress.point.steps - first, schedule.num_steps)
+  if num_done:
+    evaluate_within(run, state, task, schedule, num_done)
   info = steps.TaskInfo.create(
-      task.index, task.class_mask, first_step=keeper.step - made,
+      task.index, task.class_mask, first_step=progress.step - num_done,
       steps_per_epoch=schedule.steps_per_epoch)
   train_step = run.train_steps[phase.kind]
-  batches = run.batches(state, phase, task, made)
-  for i, batch in enumerate(batches, start=made + 1):
+  batches = run.batches(state, phase, task, num_done)
+  for i, batch in enumerate(batches, start=num_done + 1):
     state, metrics = train_step(state, run.frozen, batch, info)
     run.log.train_step(metrics, task=task.index, phase=phase, step=i)
-    keeper.count_step()
+    progress.count_step()
     if i % schedule.steps_per_epoch == 0:
-      keeper.flush_log()
-    keeper.step_done(state)
+      progress.flush_log()
+    progress.after_step(state)
     evaluate_within(run, state, task, schedule, i)
   return state
 
@@ -177,18 +176,18 @@ def train_phase(run: run_lib.Run, state: Any, task: Any, phase: Any,
 def evaluate_within(run: run_lib.Run, state: Any, task: Any, schedule: Any,
                     i: int) -> None:
   """Evaluates after step `i` of a phase if that is due, its end aside."""
-  if task.eval_sets and i < schedule.num_steps and cadence.evaluation_due(
+  if task.eval_sets and i < schedule.num_steps and evaluate.due_after_step(
       run.program.config, i, schedule.steps_per_epoch):
     score(run, state, task, compare=False)
 
 
 def score_task(run: run_lib.Run, state: Any, task: Any) -> dict[int, Scores]:
   """Scores of a task that is done, by set; none where none are due."""
-  if not cadence.evaluated_after(run.program.config, run.stream, task):
+  if not evaluate.due_after_task(run.program.config, run.stream, task):
     return {}
   scores = score(run, state, task, compare=True)
   if run.evaluator.shown:
-    run.log.pictures(run.keeper.step, run.program.method.pictures(
+    run.log.pictures(run.progress.step, run.program.method.pictures(
         run.evaluator.shown))
   return scores
 
@@ -199,8 +198,8 @@ def score(run: run_lib.Run, state: Any, task: Any, *, compare: bool
   try:
     scores = run.evaluator(state, run.frozen, task, compare=compare)
   finally:
-    run.keeper.stop_if_asked(state)
-  run.log.evaluation(run.keeper.step, scores, run.evaluator.headline)
+    run.progress.stop_if_asked(state)
+  run.log.evaluation(run.progress.step, scores, run.evaluator.headline)
   return scores
 
 

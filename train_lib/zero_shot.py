@@ -99,15 +99,16 @@ def make_step(model: Any) -> Callable[..., dict[str, Array]]:
     real, label = batch['mask'] > 0, batch['label']
     right = lambda x: (jnp.argmax(x, axis=-1) == label) & real
     inside = names[label] & real
-    found = {kind: right(jnp.where(names, x, -jnp.inf)) & inside
-             for kind, x in logits.items()}
+    correct = {kind: right(jnp.where(names, x, -jnp.inf)) & inside
+               for kind, x in logits.items()}
     if out.logits.shape[1] == text.shape[0]:
       everything = right(jnp.where(seen, out.logits, logits['strict']))
-      found |= {'open_seen': everything & seen[label],
-                'open_unseen': everything & ~seen[label]}
-    found |= {'total': inside, 'seen': seen[label] & real}
+      correct |= {'open_seen': everything & seen[label],
+                  'open_unseen': everything & ~seen[label]}
+    images = {'total': inside, 'seen': seen[label] & real}
     counts = jax.lax.psum({name: jnp.sum(x.astype(jnp.int32))
-                           for name, x in found.items()}, parallel.AXIS)
+                           for name, x in (correct | images).items()},
+                          parallel.AXIS)
     moved = jnp.abs(logits['strict'] - logits['before']) * real[:, None]
     return {**counts, 'difference': jax.lax.pmax(
         jnp.max(moved), parallel.AXIS)}
@@ -166,14 +167,14 @@ class ZeroShot:
               ) -> dict[str, float]:
     """What the step returns, over all images of a set."""
     stream, step, text, plain, logits = self._sets[name]
-    found = []
+    parts = []
     for batch, before in zip(_batches(stream), logits, strict=True):
       query, now = plain(batch)
-      found.append(parallel.unreplicate(step(
+      parts.append(parallel.unreplicate(step(
           state, self._frozen, batch, query, (before, now), text, ~seen, seen)))
       self.between_batches()
     return {key: float((max if key == 'difference' else sum)(
-        counts[key] for counts in found)) for key in found[0]}
+        counts[key] for counts in parts)) for key in parts[0]}
 
 
 def _plain_pass(query: Any, frozen: Any, text: np.ndarray
@@ -185,8 +186,8 @@ def _plain_pass(query: Any, frozen: Any, text: np.ndarray
   compare = parallel.pmap(similarities, in_axes=(0, 0, None))
 
   def plain(batch):
-    found = query(frozen, batch['image'])
-    return found, compare(frozen, found.embedding, text)
+    result = query(frozen, batch['image'])
+    return result, compare(frozen, result.embedding, text)
 
   return plain
 

@@ -10,7 +10,7 @@ from promptcl.models.weights import pretrained
 from promptcl.tools import convert_weights
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.resume import checkpoint
-from promptcl.train_lib.resume.place import Place
+from promptcl.train_lib.resume.checkpoint import ResumePoint
 from tests import fakes
 
 
@@ -19,7 +19,7 @@ def _save(workdir, config):
   state = fakes.start(config)[4]
   state = state.replace(params={k: v + 1 for k, v in state.params.items()})
   saver = checkpoint.Checkpointer(workdir / 'checkpoints')
-  saver.save(Place(4), state, {})
+  saver.save(ResumePoint(4), state, {})
   saver.close()
   (workdir / 'config.json').write_text(config.to_json_best_effort())
   return state.params

@@ -17,8 +17,8 @@ from promptcl.train_lib import program as program_lib
 from promptcl.train_lib import train
 from promptcl.train_lib.core import parallel
 from promptcl.train_lib.records import run_log
-from promptcl.train_lib.resume.place import DONE
-from promptcl.train_lib.resume.place import TRAINING
+from promptcl.train_lib.resume.checkpoint import DONE
+from promptcl.train_lib.resume.checkpoint import TRAINING
 from promptcl.train_lib.steps import losses
 from promptcl.train_lib.steps import train_step as steps_lib
 from tests import fakes
@@ -165,7 +165,7 @@ def test_statistics_are_of_all_classes(state):
 # that the start calls.
 def test_a_run_ended_in_any_phase_goes_on_exactly(unbroken, tmp_path):
   expected, _, begun, start = unbroken
-  for call, steps, place, hooks in (
+  for call, steps, point, hooks in (
       (3, 2, (0, 2, TRAINING), [(0, 'warm')]),
       (3, 2, (0, 4, TRAINING), []),
       (6, 5, (0, 8, DONE), [(0, 'align'), (1, 'warm')]),
@@ -173,7 +173,7 @@ def test_a_run_ended_in_any_phase_goes_on_exactly(unbroken, tmp_path):
       (4, 3, (1, 10, TRAINING), [(1, 'align')])):
     begun.clear()
     killing.end_at(
-        killing.Point(run_log.RunLog, 'train_step', call, steps, place),
+        killing.Point(run_log.RunLog, 'train_step', call, steps, point),
         lambda: start(tmp_path), tmp_path)
     assert begun == hooks
   begun.clear()

@@ -20,9 +20,9 @@ from promptcl.train_lib import train
 from promptcl.train_lib.records import run_log
 from promptcl.train_lib.resume import checkpoint
 from promptcl.train_lib.resume import workdir as workdir_lib
-from promptcl.train_lib.resume.place import DONE
-from promptcl.train_lib.resume.place import TRAINED
-from promptcl.train_lib.resume.place import TRAINING
+from promptcl.train_lib.resume.checkpoint import DONE
+from promptcl.train_lib.resume.checkpoint import TRAINED
+from promptcl.train_lib.resume.checkpoint import TRAINING
 from tests import environment
 from tests import fakes
 from tests import killing
@@ -118,7 +118,7 @@ def test_a_run_of_many_parts_goes_on_wherever_it_ends(rich, tmp_path):
     begun = killing.record_calls(patch, train, 'begin_task')
     for point in RICH_POINTS:
       killing.end_at(point, lambda: start(tmp_path), tmp_path)
-      if point.place and point.place[2] == DONE:
+      if point.resume_point and point.resume_point[2] == DONE:
         fishers.append(comparison.last_state(tmp_path)[FISHER])
     start(tmp_path)
   assert signal.getsignal(signal.SIGTERM) is before

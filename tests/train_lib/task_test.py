@@ -9,10 +9,10 @@ import jax
 import numpy as np
 import pytest
 
+from promptcl.train_lib import evaluate
 from promptcl.train_lib import program as program_lib
 from promptcl.train_lib import train
 from promptcl.train_lib.core import parallel
-from promptcl.train_lib.resume import cadence
 from promptcl.train_lib.resume import checkpoint
 from tests import fakes
 
@@ -46,7 +46,7 @@ def test_each_task_but_the_first_starts_with_a_new_optimizer(
 def test_when_an_evaluation_is_due(changes, due):
   config = fakes.config(**changes)
   found = {step for step in range(1, 18)
-           if cadence.evaluation_due(config, step, steps_per_epoch=5)}
+           if evaluate.due_after_step(config, step, steps_per_epoch=5)}
   assert found == due
 
 
@@ -71,8 +71,8 @@ def test_tasks_without_evaluation_cost_no_checkpoint(tmp_path, monkeypatch):
   save, unreplicate = checkpoint.Checkpointer.save, parallel.unreplicate
   monkeypatch.setattr(
       checkpoint.Checkpointer, 'save',
-      lambda self, place, *args: (saved.append(place.task),
-                                  save(self, place, *args)))
+      lambda self, point, *args: (saved.append(point.task),
+                                  save(self, point, *args)))
   monkeypatch.setattr(
       parallel, 'unreplicate',
       lambda tree: (copied.append(type(tree).__name__), unreplicate(tree))[1])

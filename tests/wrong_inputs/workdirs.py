@@ -10,8 +10,8 @@ import tempfile
 from promptcl.train_lib import train
 from promptcl.train_lib.records.results import Results
 from promptcl.train_lib.resume import workdir as workdir_lib
-from promptcl.train_lib.resume.place import Place
-from promptcl.train_lib.resume.place import TRAINING
+from promptcl.train_lib.resume.checkpoint import ResumePoint
+from promptcl.train_lib.resume.checkpoint import TRAINING
 from promptcl.train_lib.startup import startup
 from tests import fakes
 from tests.wrong_inputs.row import Row
@@ -55,8 +55,8 @@ def _stopped(rows: int, drop: str) -> tempfile.TemporaryDirectory:
   results = Results(len(stream.tasks), [e.name for e in stream.eval_sets],
                     'batch')
   with workdir_lib.open_checkpoints(str(folder / 'run')) as checkpoints:
-    checkpoints.save(
-        Place(0, 2, TRAINING, rows_per_step=rows), state, results.arrays())
+    checkpoints.save(ResumePoint(0, 2, TRAINING, rows_per_step=rows), state,
+                     results.arrays())
   return made
 
 
@@ -79,12 +79,12 @@ def _cut_arrays(folder):
       path.write_bytes(path.read_bytes()[:500])
 
 
-def _cut_place(folder):
+def _cut_metadata(folder):
   path = next(folder.glob('run/metadata'))
   path.write_text(path.read_text()[:40])
 
 
-def _newer_place(folder):
+def _newer_metadata(folder):
   path = next(folder.glob('run/metadata'))
   content = json.loads(path.read_text())
   content['place']['epoch'] = 1
@@ -129,12 +129,12 @@ WORKDIRS = (
         'checkpoint FOLDER/run/checkpoints/0 is damaged or of another '
         'version (JSONDecodeError); delete it to go on from the one before, '
         'or choose another workdir',
-        _spoilt(spoil=_cut_place)),
+        _spoilt(spoil=_cut_metadata)),
     Row('a checkpoint of a newer version', '',
         'checkpoint FOLDER/run/checkpoints/0 is damaged or of another '
         'version (TypeError); delete it to go on from the one before, or '
         'choose another workdir',
-        _spoilt(spoil=_newer_place)),
+        _spoilt(spoil=_newer_metadata)),
     Row('a checkpoint of another state', '',
         'checkpoint FOLDER/run/checkpoints/0 holds another state than this '
         'program makes (stored -> now): params/head/bias: (absent) -> '

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A device without enough memory is told in one line, with what to change."""
+"""A device without enough memory is one line, with what to change."""
 
 from collections.abc import Iterator
 import contextlib
@@ -11,7 +11,7 @@ _EXHAUSTED = 'RESOURCE_EXHAUSTED'  # XLA's status, when compiling and running
 
 
 @contextlib.contextmanager
-def told(config: Any) -> Iterator[None]:
+def explained(config: Any) -> Iterator[None]:
   """Context of all work on devices.
 
   Raises:
@@ -20,10 +20,10 @@ def told(config: Any) -> Iterator[None]:
   try:
     yield
   except jax.errors.JaxRuntimeError as error:
-    _, exhausted, told_by_xla = str(error).partition(_EXHAUSTED)
+    _, exhausted, reason = str(error).partition(_EXHAUSTED)
     if not exhausted:
       raise
-    first = told_by_xla.strip(' :').partition('\n')[0]
+    first = reason.strip(' :').partition('\n')[0]
     raise MemoryError(
         f'a device has not enough memory: {first}; {_advice(config)}'
         ) from error

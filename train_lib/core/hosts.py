@@ -183,8 +183,8 @@ def _tell_aborts(not_joined: str, timeout: int) -> None:
 
 def _lost(text: str) -> str:
   """Which host JAX's last words speak of."""
-  if found := re.search(r'heartbeats\):\s+(\d+)|Task (\d+) heartbeat', text):
-    return f'host {found[1] or found[2]} was lost'
+  if match := re.search(r'heartbeats\):\s+(\d+)|Task (\d+) heartbeat', text):
+    return f'host {match[1] or match[2]} was lost'
   if 'leader task was' in text:
     return 'host 0 was lost'
   return 'another host was lost'

@@ -175,16 +175,16 @@ def _class_order(config: Any) -> str:
 
 def _evaluation(config: Any, provenance: Mapping[str, Any]) -> dict[str, Any]:
   """Choice of prompts, images scored and classes that compete."""
-  found = {'selection': _selection(config),
-           'prompt_choice': config.prompt_choice,
-           'task_known': config.continual.eval_task_inc,
-           'eval_classes': config.eval_classes,
-           'evaluated_after': _evaluated_after(config),
-           'images_scored': _images_scored(config, provenance)}
-  if found['selection'] == 'batch':
-    found |= {'vote_batch': config.per_device_batch_size,
-              'vote_order': config.eval_order}
-  return found
+  choices = {'selection': _selection(config),
+             'prompt_choice': config.prompt_choice,
+             'task_known': config.continual.eval_task_inc,
+             'eval_classes': config.eval_classes,
+             'evaluated_after': _evaluated_after(config),
+             'images_scored': _images_scored(config, provenance)}
+  if choices['selection'] == 'batch':
+    choices |= {'vote_batch': config.per_device_batch_size,
+                'vote_order': config.eval_order}
+  return choices
 
 
 def _selection(config: Any) -> str:

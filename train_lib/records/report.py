@@ -154,12 +154,12 @@ def file_sha256(path: str | os.PathLike) -> str:
 
 def versions() -> dict[str, str]:
   """Versions of Python and of the libraries that numbers depend on."""
-  found = {'python': platform.python_version()}
+  numbers = {'python': platform.python_version()}
   for package in _PACKAGES:
     # A package may be absent, or installed under another name.
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-      found[package] = importlib.metadata.version(package)
-  return found
+      numbers[package] = importlib.metadata.version(package)
+  return numbers
 
 
 def _task_entry(results, task: int) -> dict[str, Any]:
@@ -196,9 +196,9 @@ def _csv(report: Mapping[str, Any]) -> str:
     for task, row in enumerate(entry['correct']):
       for index, correct in enumerate(row):
         if correct is not None:
-          known = report['eval_sets'][index]
-          writer.writerow([task, index, known['name'], selection, correct,
-                           known['total'], correct / known['total']])
+          eval_set = report['eval_sets'][index]
+          writer.writerow([task, index, eval_set['name'], selection, correct,
+                           eval_set['total'], correct / eval_set['total']])
   return text.getvalue()
 
 

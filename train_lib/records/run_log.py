@@ -184,25 +184,25 @@ class _Writer:
 
   def __init__(self, workdir: str, *, silent: bool):
     self._workdir, self._silent = workdir, silent
-    self._made: Any = None
+    self._clu_writer: Any = None
 
   def __getattr__(self, name: str) -> Any:
-    nothing_to_do = self._made is None and name in ('flush', 'close')
+    nothing_to_do = self._clu_writer is None and name in ('flush', 'close')
     if self._silent or nothing_to_do:
       return lambda *args: None
 
-    def told(*args):
+    def write(*args):
       try:
-        if self._made is None:
-          self._made = metric_writers.create_default_writer(self._workdir)
-        return getattr(self._made, name)(*args)
+        if self._clu_writer is None:
+          self._clu_writer = metric_writers.create_default_writer(self._workdir)
+        return getattr(self._clu_writer, name)(*args)
       except Exception as error:  # pylint: disable=broad-except
         raise OSError(
             f'no events could be written in {self._workdir} '
             f'({_first_cause(error)}); make room there and run the same '
             'command again, it goes on from the last checkpoint') from error
 
-    return told
+    return write
 
 
 def _first_cause(error: BaseException) -> str:

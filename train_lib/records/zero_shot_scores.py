@@ -12,16 +12,16 @@ _HEADLINE = ('ZS_before', 'ZS_strict', 'ZS_routed', 'dZS')
 
 def shares(counts: Mapping[str, float], suffix: str = '') -> dict[str, float]:
   """Named shares from the counts of a set, as far as there are any."""
-  found = {}
+  values = {}
   if counts['total']:
-    found = {f'ZS_{kind}': counts[kind] / counts['total'] for kind in KINDS}
-    found['dZS'] = found['ZS_routed'] - found['ZS_before']
+    values = {f'ZS_{kind}': counts[kind] / counts['total'] for kind in KINDS}
+    values['dZS'] = values['ZS_routed'] - values['ZS_before']
     if counts['seen']:
       parts = [counts['open_seen'] / counts['seen'],
                counts['open_unseen'] / counts['total']]
-      found |= {'Open_seen': parts[0], 'Open_unseen': parts[1],
-                'Open-H': 2 * parts[0] * parts[1] / max(sum(parts), 1e-12)}
-  return {name + suffix: value for name, value in found.items()}
+      values |= {'Open_seen': parts[0], 'Open_unseen': parts[1],
+                 'Open-H': 2 * parts[0] * parts[1] / max(sum(parts), 1e-12)}
+  return {name + suffix: value for name, value in values.items()}
 
 
 def summary(extras: Mapping[str, float], num_tasks: int) -> dict[str, float]:
@@ -29,17 +29,17 @@ def summary(extras: Mapping[str, float], num_tasks: int) -> dict[str, float]:
   early = {name: values for name in (*_HEADLINE, 'Open-H') if (values := [
           extras[key] for t in range(num_tasks - 1)
           if (key := f'{name}@{t}') in extras])}
-  found = {name: float(np.mean(values)) for name, values in early.items()}
-  if 'ZS_routed' in found:
-    found |= {'Transfer': found['ZS_routed'],
-              'Transfer_before': found['ZS_before']}
+  averages = {name: float(np.mean(values)) for name, values in early.items()}
+  if 'ZS_routed' in averages:
+    averages |= {'Transfer': averages['ZS_routed'],
+                 'Transfer_before': averages['ZS_before']}
   for name in _HEADLINE:
     values = [value for key, value in extras.items() if key.startswith(
         f'{name}:') and key.endswith(f'@{num_tasks - 1}')]
     if values:
-      found[name] = float(np.mean(values))
+      averages[name] = float(np.mean(values))
   differences = [value for key, value in extras.items()
                  if key.startswith(f'{DIFFERENCE}@')]
   if differences:
-    found[DIFFERENCE] = max(differences)
-  return found
+    averages[DIFFERENCE] = max(differences)
+  return averages

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints of {train state, results, place}, written by Orbax.
+"""Checkpoints of {train state, results, resume point}, written by Orbax.
 
 Saved in the background and put in place by a rename, so a reader sees a whole
 checkpoint or none; numbered one after the other.  Only what training changes is
@@ -9,14 +9,15 @@ in it; the frozen backbone is read from its own file again.  Whose folder it is,
   checkpointer = Checkpointer(workdir + '/checkpoints')
   if (restored := checkpointer.restore_latest(state)) is not None:
     task_index, state, arrays = restored
-    place = checkpointer.latest
+    point = checkpointer.latest
   ...
-  checkpointer.save(place, state, results.arrays())
+  checkpointer.save(point, state, results.arrays())
   checkpointer.close()
 """
 
 from collections.abc import Iterator, Mapping
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -28,12 +29,15 @@ import jax
 import numpy as np
 
 from promptcl.train_lib.core import hosts
-from promptcl.train_lib.resume.place import Place
 
 with epy.lazy_imports():  # a dry run needs none of it
   import orbax.checkpoint as ocp
 
 PyTree = Any
+
+# A task goes through TRAINING, TRAINED (the hooks after it have run, scores are
+# due) and DONE (scored, results recorded).
+TRAINING, TRAINED, DONE = 'training', 'trained', 'done'
 
 # Config keys that may change between two starts of one run; a batch per device
 # with the number of devices only, see `workdir.resume`.
@@ -41,6 +45,41 @@ IGNORED: frozenset[str] = frozenset(
     ('cache_dir', 'checkpoint_every_steps', 'comparisons', 'data_dir',
      'data_threads', 'manual_dir', 'per_device_batch_size'))
 _ABSENT = '(absent)'
+
+
+@dataclasses.dataclass(frozen=True)
+class ResumePoint:
+  """Where a run goes on; plain values only, so that it can be JSON.
+
+  Attributes:
+    task: index of the task at work, or of the last one if it is done.
+    steps: optimizer steps made in this task.
+    stage: of this task.
+    seconds: that its training has taken.
+    rows_per_step: over all devices and hosts; a step must stay what it is.
+    events: `{name: bytes}` of the event files by then.
+  """
+
+  task: int
+  steps: int = 0
+  stage: str = DONE
+  seconds: float = 0.0
+  rows_per_step: int = 0
+  events: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+  def __str__(self) -> str:
+    if self.stage == TRAINING:
+      return f'in task {self.task}, after {self.steps} of its steps'
+    return f'after task {self.task}'
+
+  @property
+  def next_task(self) -> int:
+    """Index of the task to go on with."""
+    return self.task + (self.stage == DONE)
+
+  def plain(self) -> dict[str, Any]:
+    """As a dictionary for JSON; `ResumePoint(**plain)` gives it back."""
+    return {**dataclasses.asdict(self), 'events': dict(self.events)}
 
 
 class Checkpointer:
@@ -64,19 +103,19 @@ class Checkpointer:
             'run': ocp.JsonCheckpointHandler()})
 
   @property
-  def latest(self) -> Place | None:
+  def latest(self) -> ResumePoint | None:
     """Where the newest checkpoint was written, None before the first."""
     self.wait()
     number = self._manager.latest_step()
-    return None if number is None else Place(**self._run(number)['place'])
+    return None if number is None else ResumePoint(**self._run(number)['place'])
 
   @property
   def latest_task(self) -> int | None:
     """Index of the task of the newest checkpoint, None before the first."""
-    place = self.latest
-    return None if place is None else place.task
+    point = self.latest
+    return None if point is None else point.task
 
-  def save(self, place: Place, state: PyTree,
+  def save(self, point: ResumePoint, state: PyTree,
            results_arrays: Mapping[str, np.ndarray]) -> None:
     """Starts to save; returns as soon as Orbax has copied everything.
 
@@ -84,7 +123,7 @@ class Checkpointer:
     An error of an earlier save in the background is raised here or in `wait`.
 
     Args:
-      place: where the run is.
+      point: where the run is.
       state: unreplicated train state.
       results_arrays: flat dict of what else must survive: `Results.arrays`
         and the replay store, whose pixels are one array of any length.
@@ -98,20 +137,20 @@ class Checkpointer:
         state=ocp.args.StandardSave(_stored(state)),
         results=ocp.args.StandardSave(_stored(arrays)),
         run=ocp.args.JsonSave({
-            'place': place.plain(), 'state': _describe(state),
+            'place': point.plain(), 'state': _describe(state),
             'results': _describe(arrays)}))
-    with self._told():
+    with self._explain_failure():
       self._manager.save(0 if newest is None else newest + 1, args=items)
 
   def wait(self) -> None:
     """Returns when the save in the background is complete."""
-    with self._told():
+    with self._explain_failure():
       self._manager.wait_until_finished()
 
   def close(self) -> None:
     """Waits for the save in the background and frees its threads."""
     if not self._failed:  # else the manager would raise that again
-      with self._told():
+      with self._explain_failure():
         self._manager.close()
 
   def restore_latest(self, like_state: PyTree) -> (
@@ -146,16 +185,16 @@ class Checkpointer:
 
   def _run(self, number: int) -> dict[str, Any]:
     """What a checkpoint says of itself."""
-    with self._damage_told(number):
+    with self._explain_damage(number):
       run = self._manager.restore(
           number, args=ocp.args.Composite(run=ocp.args.JsonRestore()))['run']
       return {'state': run['state'], 'results': run['results'],
-              'place': Place(**run['place']).plain()}
+              'place': ResumePoint(**run['place']).plain()}
 
   def _arrays(self, number: int, run: Mapping[str, Any]
               ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The leaves of the state and the other arrays of a checkpoint."""
-    with self._damage_told(number):
+    with self._explain_damage(number):
       blank = {part: {path: np.zeros(shape, dtype)
                       for path, (dtype, shape) in run[part].items()}
                for part in ('state', 'results')}
@@ -167,7 +206,7 @@ class Checkpointer:
     return state, arrays
 
   @contextlib.contextmanager
-  def _damage_told(self, number: int) -> Iterator[None]:
+  def _explain_damage(self, number: int) -> Iterator[None]:
     """Turns whatever reading a damaged checkpoint raises into one line."""
     try:
       yield
@@ -179,7 +218,7 @@ class Checkpointer:
           'or choose another workdir') from error
 
   @contextlib.contextmanager
-  def _told(self) -> Iterator[None]:
+  def _explain_failure(self) -> Iterator[None]:
     """Turns whatever a save may raise into one line, but for a lost host."""
     try:
       yield

@@ -2,7 +2,7 @@
 """SIGTERM and Ctrl-C: a run stops where it can go on, not where it was hit.
 
   with Interrupt() as interrupt:
-    ...                       # a signal is noted and told
+    ...                       # a signal is noted
     interrupt.check()         # raises Stopped if there was one
 
 Several hosts must stop at the same step, and a signal may come to one of them

@@ -22,7 +22,7 @@ from promptcl.train_lib.records import fingerprint
 from promptcl.train_lib.records import report
 from promptcl.train_lib.records.results import Results
 from promptcl.train_lib.resume import checkpoint
-from promptcl.train_lib.resume.place import Place
+from promptcl.train_lib.resume.checkpoint import ResumePoint
 
 CHECKPOINTS = 'checkpoints'
 
@@ -67,7 +67,7 @@ def claim(workdir: str, config_json: str) -> bool:
 
   Raises:
     ValueError: it belongs to another config (lists what differs), or holds
-      checkpoints of nobody knows whom, or is not one folder for all hosts.
+      checkpoints without one, or is not one folder for all hosts.
   """
   path = pathlib.Path(workdir) / 'config.json'
   # In this order: another host may claim the folder at this very moment.
@@ -114,8 +114,8 @@ def _check_shared(workdir: str) -> None:
   folder = pathlib.Path(workdir)
   seen = {'config.json': np.array('config.json' in os.listdir(folder))}
   trained = CHECKPOINTS in os.listdir(folder)
-  found = sorted(os.listdir(folder / CHECKPOINTS)) if trained else []
-  seen[CHECKPOINTS] = np.array(found, 'S')
+  names = sorted(os.listdir(folder / CHECKPOINTS)) if trained else []
+  seen[CHECKPOINTS] = np.array(names, 'S')
   try:
     hosts.check_agreement('files', seen)
   except ValueError as error:
@@ -137,7 +137,7 @@ def open_checkpoints(workdir: str) -> Iterator[checkpoint.Checkpointer]:
 
 
 def resume(checkpoints: checkpoint.Checkpointer, state: Any, results: Results,
-           stream: Any) -> tuple[Place, Any, dict[str, Any]]:
+           stream: Any) -> tuple[ResumePoint, Any, dict[str, Any]]:
   """Takes up the newest checkpoint, if there is one.
 
   Args:
@@ -145,24 +145,24 @@ def resume(checkpoints: checkpoint.Checkpointer, state: Any, results: Results,
     results, stream: are given what was stored of them.
 
   Returns:
-    The place that the run is at, the state there, and all stored arrays.
+    The point that the run is at, the state there, and all stored arrays.
 
   Raises:
     ValueError: the checkpoint was written with other batches.
   """
-  restored, place = checkpoints.restore_latest(state), checkpoints.latest
+  restored, point = checkpoints.restore_latest(state), checkpoints.latest
   if restored is None:
-    return Place(-1), state, {}
-  if place.rows_per_step != stream.rows_per_step:
+    return ResumePoint(-1), state, {}
+  if point.rows_per_step != stream.rows_per_step:
     raise ValueError(
-        f'the checkpoint was written with {place.rows_per_step} images per '
+        f'the checkpoint was written with {point.rows_per_step} images per '
         f'step, this run would have {stream.rows_per_step} on '
         f'{jax.device_count()} device(s): set config.per_device_batch_size '
         '(and replay.batch_size) so that they agree, or choose another workdir')
   _, state, recorded = restored
   results.restore(recorded)
   stream.restore(recorded)
-  return place, state, recorded
+  return point, state, recorded
 
 
 def save_results(results: Results, workdir: str, config_json: str,

@@ -17,8 +17,8 @@ from promptcl.train_lib import zero_shot
 from promptcl.train_lib.core import parallel
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.records import run_log
-from promptcl.train_lib.resume.place import TRAINED
-from promptcl.train_lib.resume.place import TRAINING
+from promptcl.train_lib.resume.checkpoint import TRAINED
+from promptcl.train_lib.resume.checkpoint import TRAINING
 from promptcl.train_lib.steps import train_step as steps_lib
 from tests import fakes
 from tests import it_prompts

@@ -19,9 +19,9 @@ import pytest
 from promptcl.train_lib.core import hosts
 from promptcl.train_lib.records import results as results_lib
 from promptcl.train_lib.resume import checkpoint
-from promptcl.train_lib.resume.place import DONE
-from promptcl.train_lib.resume.place import Place
-from promptcl.train_lib.resume.place import TRAINING
+from promptcl.train_lib.resume.checkpoint import DONE
+from promptcl.train_lib.resume.checkpoint import ResumePoint
+from promptcl.train_lib.resume.checkpoint import TRAINING
 
 TX = optax.chain(optax.clip_by_global_norm(1.),
                  optax.inject_hyperparams(optax.adamw)(learning_rate=.1))
@@ -88,7 +88,7 @@ def test_restores_every_bit(make):
   arrays = {'correct:batch': np.array([[3, -1], [2, 1]]),
             'loss': np.array([np.nan, 1 / 3]), 'a/b.c': np.zeros((0, 2))}
   checkpointer = make()
-  checkpointer.save(Place(4), state, arrays)
+  checkpointer.save(ResumePoint(4), state, arrays)
   checkpointer.close()
   task, restored, restored_arrays = make().restore_latest(_state(0))
   assert task == 4
@@ -105,7 +105,7 @@ def test_stopped_and_resumed_equals_unbroken(make):
   for _ in range(3):
     state = _train(state)
   first = make()
-  first.save(Place(0), state, {'x': np.zeros(1)})
+  first.save(ResumePoint(0), state, {'x': np.zeros(1)})
   first.close()
   _, state, _ = make().restore_latest(_state(0))
   for _ in range(3):
@@ -118,7 +118,7 @@ def test_results_survive(make):
   results.record(0, {0: results_lib.Scores(
       9, {'batch': 4}, loss=.1, prompt_counts=np.array([5, 4]))}, seconds=.5)
   checkpointer = make()
-  checkpointer.save(Place(0), _state(), results.arrays())
+  checkpointer.save(ResumePoint(0), _state(), results.arrays())
   checkpointer.wait()
   other = results_lib.Results(2, ('a', 'b'), headline='batch')
   other.restore(checkpointer.restore_latest(_state())[2])
@@ -129,7 +129,7 @@ def test_save_takes_a_copy_before_it_returns(make):
   memory = {'store': np.arange(200_000.)}
   state = State(jnp.int32(0), {}, (), memory)
   checkpointer = make()
-  checkpointer.save(Place(0), state, {'x': memory['store']})
+  checkpointer.save(ResumePoint(0), state, {'x': memory['store']})
   memory['store'][:] = -1
   _, restored, arrays = checkpointer.restore_latest(state)
   np.testing.assert_array_equal(restored.memory['store'], np.arange(200_000.))
@@ -139,27 +139,27 @@ def test_save_takes_a_copy_before_it_returns(make):
 def test_newest_is_restored_and_older_ones_are_deleted(make, tmp_path):
   checkpointer = make(max_to_keep=2)
   for task in range(4):
-    checkpointer.save(Place(task), _state(task), {'task': np.array(task)})
+    checkpointer.save(ResumePoint(task), _state(task), {'task': np.array(task)})
   task, state, arrays = checkpointer.restore_latest(_state())
   assert (task, int(state.step), int(arrays['task'])) == (3, 21, 3)
   assert sorted(os.listdir(tmp_path / 'checkpoints')) == ['2', '3']
 
 
-def test_a_checkpoint_knows_its_place(make):
+def test_a_checkpoint_knows_its_resume_point(make):
   checkpointer = make()
   assert checkpointer.latest is None
-  places = (Place(0, 7, TRAINING, 1 / 3, 16, {'events.out': 12}),
-            Place(0, 9, DONE, 2.5, 16, {'events.out': 12, 'b': 0}))
-  for place in places:
-    checkpointer.save(place, _state(), {'x': np.zeros(1)})
-    assert checkpointer.latest == place
-  assert [str(place) for place in places] == [
+  points = (ResumePoint(0, 7, TRAINING, 1 / 3, 16, {'events.out': 12}),
+            ResumePoint(0, 9, DONE, 2.5, 16, {'events.out': 12, 'b': 0}))
+  for point in points:
+    checkpointer.save(point, _state(), {'x': np.zeros(1)})
+    assert checkpointer.latest == point
+  assert [str(point) for point in points] == [
       'in task 0, after 7 of its steps', 'after task 0']
 
 
 def test_another_structure_is_refused(make):
   checkpointer = make()
-  checkpointer.save(Place(0), _state(), {'x': np.zeros(1)})
+  checkpointer.save(ResumePoint(0), _state(), {'x': np.zeros(1)})
   state = _state()
   wider = state.replace(params=state.params | {
       'head/kernel': jnp.zeros((3, 5)), 'prompt/new': jnp.zeros(1)})
@@ -173,7 +173,7 @@ def test_another_structure_is_refused(make):
 
 def test_unfinished_save_is_ignored(make, tmp_path):
   first = make()
-  first.save(Place(0), _state(1), {'x': np.zeros(1)})
+  first.save(ResumePoint(0), _state(1), {'x': np.zeros(1)})
   first.close()
   directory = tmp_path / 'checkpoints'
   # What a kill in the middle of the next save leaves behind.
@@ -186,7 +186,7 @@ def test_unfinished_save_is_ignored(make, tmp_path):
   task, state, _ = checkpointer.restore_latest(_state())
   assert task == 0
   _assert_same(state, _state(1))
-  checkpointer.save(Place(1), _state(2), {'x': np.ones(1)})
+  checkpointer.save(ResumePoint(1), _state(2), {'x': np.ones(1)})
   task, state, _ = checkpointer.restore_latest(_state())
   assert task == 1
   _assert_same(state, _state(2))
@@ -198,12 +198,12 @@ def test_killed_while_saving(make, tmp_path):
       import os, sys, threading
       import numpy as np
       from promptcl.train_lib.resume import checkpoint
-      from promptcl.train_lib.resume.place import Place
+      from promptcl.train_lib.resume.checkpoint import ResumePoint
       c = checkpoint.Checkpointer({str(tmp_path / 'checkpoints')!r})
       big = {{'w': np.arange(3e6)}}
-      c.save(Place(0), big, {{'x': np.zeros(1)}})
+      c.save(ResumePoint(0), big, {{'x': np.zeros(1)}})
       c.wait()
-      c.save(Place(1), big, {{'x': np.ones(1)}})
+      c.save(ResumePoint(1), big, {{'x': np.ones(1)}})
       os._exit(9)  # as SIGKILL: nothing is cleaned up
       """)
   environment = os.environ | {
@@ -220,13 +220,13 @@ def test_a_full_disk_costs_no_earlier_checkpoint(make):
   """A limit on the size of files stands for the disk."""
   noise = np.random.default_rng(0).random(200_000)
   first = make()
-  first.save(Place(0), {'w': noise}, {'x': np.zeros(1)})
+  first.save(ResumePoint(0), {'w': noise}, {'x': np.zeros(1)})
   first.wait()
   before = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
   try:
     with pytest.raises(OSError) as error:
-      first.save(Place(1), {'w': noise + 1}, {'x': np.ones(1)})
+      first.save(ResumePoint(1), {'w': noise + 1}, {'x': np.ones(1)})
       first.wait()
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -235,11 +235,11 @@ def test_a_full_disk_costs_no_earlier_checkpoint(make):
     assert word in str(error.value)
   first.close()
   again = make()
-  assert again.latest == Place(0)
+  assert again.latest == ResumePoint(0)
   _, state, _ = again.restore_latest({'w': noise})
   np.testing.assert_array_equal(state['w'], noise)
-  again.save(Place(1), {'w': noise + 1}, {'x': np.ones(1)})
-  assert again.latest == Place(1)
+  again.save(ResumePoint(1), {'w': noise + 1}, {'x': np.ones(1)})
+  assert again.latest == ResumePoint(1)
 
 
 def test_a_lost_host_is_not_taken_for_a_full_disk(make, monkeypatch):
@@ -252,16 +252,16 @@ def test_a_lost_host_is_not_taken_for_a_full_disk(make, monkeypatch):
   checkpoints = make()
   monkeypatch.setattr(checkpoints._manager, 'save', fail)
   with pytest.raises(OSError, match='no checkpoint could be saved'):
-    checkpoints.save(Place(0), _state(), {'x': np.zeros(1)})
+    checkpoints.save(ResumePoint(0), _state(), {'x': np.zeros(1)})
   monkeypatch.setattr(hosts, 'several', lambda: True)
   with pytest.raises(jax.errors.JaxRuntimeError):
-    checkpoints.save(Place(0), _state(), {'x': np.zeros(1)})
+    checkpoints.save(ResumePoint(0), _state(), {'x': np.zeros(1)})
 
 
 def test_no_warnings(make):
   with warnings.catch_warnings():
     warnings.simplefilter('error')
     first = make()
-    first.save(Place(0), _state(), {'x': np.zeros(1)})
+    first.save(ResumePoint(0), _state(), {'x': np.zeros(1)})
     first.close()
     make().restore_latest(_state())

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps a run: knows where it is and saves it so that it goes on exactly.
+"""How far a run is, and when that is saved, so that it goes on exactly.
 
-  keeper = Keeper(config, stream, results, log, checkpoints, interrupt, place)
-  keeper.begin(task)
+  progress = Progress(config, stream, results, log, checkpoints, interrupt,
+                      point=point, step=int(state.step))
+  progress.begin_task(task)
   ...
-  keeper.step_done(state)         # saves when due, stops when asked to
+  progress.count_step()
+  progress.after_step(state)        # saves when due, stops when asked to
 """
 
 import dataclasses
@@ -16,48 +18,48 @@ import numpy as np
 from promptcl.train_lib.core import hosts
 from promptcl.train_lib.core import parallel
 from promptcl.train_lib.records import run_log
-from promptcl.train_lib.resume import cadence
 from promptcl.train_lib.resume import checkpoint
 from promptcl.train_lib.resume import interrupt as interrupt_lib
-from promptcl.train_lib.resume.place import DONE
-from promptcl.train_lib.resume.place import Place
-from promptcl.train_lib.resume.place import TRAINED
-from promptcl.train_lib.resume.place import TRAINING
+from promptcl.train_lib.resume.checkpoint import DONE
+from promptcl.train_lib.resume.checkpoint import ResumePoint
+from promptcl.train_lib.resume.checkpoint import TRAINED
+from promptcl.train_lib.resume.checkpoint import TRAINING
 
 _MOST_ROWS = 128  # that a message lists
 
 
-class Keeper:
+class Progress:
   """Saves a run now and then, and when it is asked to stop.
 
   Attributes:
-    place: where the run is.
+    point: where the run is.
     step: optimizer steps made so far in the whole run.
   """
 
   def __init__(self, config: Any, stream: Any, results: Any,
                log: run_log.RunLog, checkpoints: checkpoint.Checkpointer,
-               interrupt: interrupt_lib.Interrupt, *, place: Place, step: int):
-    """Continues at `place`, which is saved already."""
-    self.place, self.step = place, step
+               interrupt: interrupt_lib.Interrupt, *, point: ResumePoint,
+               step: int):
+    """Continues at `point`, which is saved already."""
+    self.point, self.step = point, step
     self._config, self._stream, self._results = config, stream, results
     self._log, self._checkpoints = log, checkpoints
     self._interrupt = interrupt
-    self._saved = _key(place)
+    self._saved = _key(point)
     self._started = time.time()
     self._phase, self._first = None, 0
 
-  def begin(self, task: Any) -> bool:
+  def begin_task(self, task: Any) -> bool:
     """Starts the clock of a task; whether its first step is still to come."""
-    self._started = time.time() - self.place.seconds
-    if self.place.task == task.index and self.place.stage != DONE:
+    self._started = time.time() - self.point.seconds
+    if self.point.task == task.index and self.point.stage != DONE:
       return False
     self._started = time.time()
-    self.place = dataclasses.replace(
-        self.place, task=task.index, steps=0, stage=TRAINING)
+    self.point = dataclasses.replace(
+        self.point, task=task.index, steps=0, stage=TRAINING)
     return True
 
-  def enter(self, phase: Any, first: int) -> bool:
+  def begin_phase(self, phase: Any, first: int) -> bool:
     """Notes the phase at work; whether its first step is still to come.
 
     Args:
@@ -65,65 +67,65 @@ class Keeper:
       first: steps that the task makes before it.
     """
     self._phase, self._first = phase, first
-    return self.place.steps <= first
+    return self.point.steps <= first
 
   def count_step(self) -> None:
     """One more optimizer step was made."""
     self.step += 1
-    self.place = dataclasses.replace(self.place, steps=self.place.steps + 1)
+    self.point = dataclasses.replace(self.point, steps=self.point.steps + 1)
 
   def flush_log(self) -> None:
     """Writes training metrics; stops a run whose loss is no longer a number."""
-    values = self._log.flush_train(self.step, task=self.place.task)
+    values = self._log.flush_train(self.step, task=self.point.task)
     if not np.isfinite(values['loss']):
       self._complain(f'loss is {values["loss"]}', self._log.bad_step)
 
-  def step_done(self, state: Any) -> None:
+  def after_step(self, state: Any) -> None:
     """Saves if it is due; state replicated, as in all that follow.
 
     Raises:
       interrupt.Stopped: after a signal; the run is saved.
     """
-    if cadence.save_due(self._config, self.step):
+    if _due_after_step(self._config, self.step):
       self.save(state)
     self.stop_if_asked(state)
 
-  def trained(self, state: Any) -> None:
+  def end_training(self, state: Any) -> None:
     """All of a task but its scores is done."""
-    self.place = dataclasses.replace(
-        self.place, stage=TRAINED, seconds=time.time() - self._started)
+    self.point = dataclasses.replace(
+        self.point, stage=TRAINED, seconds=time.time() - self._started)
     self.stop_if_asked(state)
 
-  def done(self, state: Any, task: Any) -> bool:
+  def end_task(self, state: Any, task: Any) -> bool:
     """A task is scored and recorded; returns whether that was saved."""
-    self.place = dataclasses.replace(self.place, stage=DONE)
-    due = cadence.saved_after(self._stream, task)
+    self.point = dataclasses.replace(self.point, stage=DONE)
+    due = _due_after_task(self._stream, task)
     if due:
       self.save(state)
     return due
 
-  def pace(self, steps_on_images: int) -> dict[str, float]:
+  def speed(self, steps_on_images: int) -> dict[str, float]:
     """What `Results.record` keeps of the speed of a task's training."""
     images = steps_on_images * self._stream.global_batch_size
-    return {'seconds': self.place.seconds,
-            'images_per_second': images / max(self.place.seconds, 1e-9)}
+    return {'seconds': self.point.seconds,
+            'images_per_second': images / max(self.point.seconds, 1e-9)}
 
   def stop_if_asked(self, state: Any) -> None:
     """Saves and raises `Stopped` after a signal."""
     if self._interrupt.asked():
       self.save(state)
       self._checkpoints.wait()
-      self._interrupt.check(f' {self.place}')
+      self._interrupt.check(f' {self.point}')
 
   def save(self, state: Any) -> None:
-    """Starts to save; a place that is saved already is not saved again.
+    """Starts to save; a point that is saved already is not saved again.
 
     Raises:
       FloatingPointError: the state is not worth it.
       ValueError: hosts do not have the same.
       OSError: this save, or the one before, failed.
     """
-    if _key(self.place) == self._saved:
+    if _key(self.point) == self._saved:
       return
     log = self._log.arrays(self.step)
     if self._log.bad_step is not None:
@@ -133,26 +135,26 @@ class Keeper:
       if not np.all(np.isfinite(np.asarray(leaf, np.float32))):
         self._complain(f'parameter {path} is not finite', self.step)
     hosts.check_agreement(f'state at step {self.step}', state)
-    if self.place.stage == TRAINING:
-      self.place = dataclasses.replace(
-          self.place, seconds=time.time() - self._started)
+    if self.point.stage == TRAINING:
+      self.point = dataclasses.replace(
+          self.point, seconds=time.time() - self._started)
     # Events first: whatever a checkpoint says is there, is there.
-    place = dataclasses.replace(
-        self.place, rows_per_step=self._stream.rows_per_step,
+    point = dataclasses.replace(
+        self.point, rows_per_step=self._stream.rows_per_step,
         events=self._log.flush())
-    self._checkpoints.save(place, state, {
+    self._checkpoints.save(point, state, {
         **self._results.arrays(), **self._stream.arrays(), **log})
-    self._saved = _key(self.place)
+    self._saved = _key(self.point)
 
   def _complain(self, what: str, step: int) -> None:
     """Gives up after a step of the task at work, counted over the run."""
     self._checkpoints.wait()
     last = self._checkpoints.latest
     # Of the phase, from 1.
-    number = step - (self.step - self.place.steps) - self._first
+    number = step - (self.step - self.point.steps) - self._first
     raise FloatingPointError(
-        f'{what} at step {step}, task {self.place.task}, '
-        f'{batch_name(self._stream, self.place.task, self._phase, number)}; '
+        f'{what} at step {step}, task {self.point.task}, '
+        f'{batch_name(self._stream, self.point.task, self._phase, number)}; '
         'the last good '
         f'checkpoint is {"none" if last is None else f"that {last}"}; the same '
         'command with --debug_nans goes on there and names the operation, '
@@ -184,5 +186,16 @@ def batch_name(stream: Any, task_index: int, phase: Any, number: int) -> str:
           f'{", ".join(map(str, rows[:_MOST_ROWS]))}{more}')
 
 
-def _key(place: Place) -> tuple[int, int, str]:
-  return place.task, place.steps, place.stage
+def _due_after_task(stream: Any, task: Any) -> bool:
+  """Whether a checkpoint is due: not after each of 200 short episodes."""
+  return bool(task.eval_sets) or task.index == len(stream.tasks) - 1
+
+
+def _due_after_step(config: Any, step: int) -> bool:
+  """Whether to save after `step` of the whole run, as the original counts."""
+  every = config.checkpoint_every_steps
+  return every > 0 and step % every == 0
+
+
+def _key(point: ResumePoint) -> tuple[int, int, str]:
+  return point.task, point.steps, point.stage

@@ -13,9 +13,9 @@ from promptcl.input_pipeline.streams import order
 from promptcl.input_pipeline.views import examples
 from promptcl.models.parts import base
 from promptcl.train_lib import train
-from promptcl.train_lib.resume import keeper
+from promptcl.train_lib.resume import progress
 from promptcl.train_lib.resume import workdir
-from promptcl.train_lib.resume.place import DONE
+from promptcl.train_lib.resume.checkpoint import DONE
 from tests import fakes
 from tests import killing
 from tests import programs
@@ -36,19 +36,19 @@ def _stream(num_images, *, batch, epochs):
 def test_a_step_is_named_by_epoch_batch_and_rows():
   stream = _stream(10, batch=4, epochs=3)  # 2 steps an epoch, 6 in all
   (phase,) = base.one_phase(stream, stream.tasks[1])
-  assert keeper.batch_name(stream, 1, phase, 1) == (
+  assert progress.batch_name(stream, 1, phase, 1) == (
       'epoch 1, batch 1 of 2, training images 100, 101, 102, 103')
-  assert keeper.batch_name(stream, 1, phase, 6) == (
+  assert progress.batch_name(stream, 1, phase, 6) == (
       'epoch 3, batch 2 of 2, training images 120, 121, 122, 123')
   phase = dataclasses.replace(phase, name='review')
-  assert keeper.batch_name(stream, 1, phase, 3) == (
+  assert progress.batch_name(stream, 1, phase, 3) == (
       'epoch 2, batch 1 of 2 of phase review')
 
 
 def test_a_large_batch_is_cut():
   stream = _stream(300, batch=130, epochs=1)
   (phase,) = base.one_phase(stream, stream.tasks[1])
-  text = keeper.batch_name(stream, 1, phase, 2)
+  text = progress.batch_name(stream, 1, phase, 2)
   assert text.startswith('epoch 1, batch 2 of 2, training images 230, 231,')
   assert text.endswith(', 357 and 2 more')
 
@@ -89,8 +89,8 @@ def test_a_state_that_is_not_finite_is_never_saved(tmp_path, rate, what, saved):
       checkpoint_every_steps=1))
   with pytest.raises(FloatingPointError, match=f'{what}, task 0.*debug_nans'):
     start(tmp_path / 'run')
-  place = killing.place(tmp_path / 'run')
-  assert (place.steps if place else 0) == saved
+  point = killing.resume_point(tmp_path / 'run')
+  assert (point.steps if point else 0) == saved
   if saved:  # all that is there are numbers
     state = comparison.last_state(tmp_path / 'run')
     assert all(np.isfinite(x).all() for path, x in state.items()
