@@ -129,36 +129,31 @@ def train_task(run: run_lib.Run, state: Any, task: Any) -> Any:
     state = begin_task(program, state, task, probe)
   if progress.point.stage == TRAINED:
     return state
-  first = 0
   for phase in program.method.phases(run.stream, task):
-    if progress.begin_phase(phase, first):
+    if progress.begin_phase(phase):
       state = begin_phase(program, state, task, phase, probe)
-    state = train_phase(run, state, task, phase, first)
-    first += phase.schedule.num_steps
+    state = train_phase(run, state, task, phase)
   state = end_task(program, state, task, probe)
   run.stream.end_task(task)
   progress.end_training(state)
   return state
 
 
-def train_phase(run: run_lib.Run, state: Any, task: Any, phase: Any,
-                first: int) -> Any:
-  """The steps of a phase that are not done yet.
+def train_phase(run: run_lib.Run, state: Any, task: Any, phase: Any
+                ) -> Any:
+  """The steps of the phase at work that are not done yet.
 
   A checkpoint is older than the evaluation after its step, which therefore
   comes first when a run goes on.
-
-  Args:
-    first: steps that the task makes before this phase.
   """
   progress, schedule = run.progress, phase.schedule
   if not schedule.num_steps:
     return state
-  num_done = min(progress.point.steps - first, schedule.num_steps)
+  num_done = min(progress.step - progress.phase_start, schedule.num_steps)
   if num_done:
     evaluate_within(run, state, task, schedule, num_done)
   info = steps.TaskInfo.create(
-      task.index, task.class_mask, first_step=progress.step - num_done,
+      task.index, task.class_mask, first_step=progress.phase_start,
       steps_per_epoch=schedule.steps_per_epoch)
   train_step = run.train_steps[phase.kind]
   batches = run.batches(state, phase, task, num_done)

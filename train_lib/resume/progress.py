@@ -32,8 +32,8 @@ class Progress:
   """Saves a run now and then, and when it is asked to stop.
 
   Attributes:
-    point: where the run is.
-    step: optimizer steps made so far in the whole run.
+    point: where the run is; `point.steps` is all that counts on the host.
+    phase_start: optimizer steps of the run before the phase at work.
   """
 
   def __init__(self, config: Any, stream: Any, results: Any,
@@ -41,13 +41,19 @@ class Progress:
                interrupt: interrupt_lib.Interrupt, *, point: ResumePoint,
                step: int):
     """Continues at `point`, which is saved already."""
-    self.point, self.step = point, step
+    self.point, self._task_start = point, step - point.steps
     self._config, self._stream, self._results = config, stream, results
     self._log, self._checkpoints = log, checkpoints
     self._interrupt = interrupt
     self._saved = _key(point)
     self._started = time.time()
-    self._phase, self._first = None, 0
+    self._phase = None
+    self.phase_start = self._phase_end = self._task_start
+
+  @property
+  def step(self) -> int:
+    """Optimizer steps made so far in the whole run: `state.step`."""
+    return self._task_start + self.point.steps
 
   def begin_task(self, task: Any) -> bool:
     """Starts the clock of a task; whether its first step is still to come."""
@@ -55,23 +61,19 @@ class Progress:
     if self.point.task == task.index and self.point.stage != DONE:
       return False
     self._started = time.time()
+    self._task_start = self._phase_end = self.step
     self.point = dataclasses.replace(
         self.point, task=task.index, steps=0, stage=TRAINING)
     return True
 
-  def begin_phase(self, phase: Any, first: int) -> bool:
-    """Notes the phase at work; whether its first step is still to come.
-
-    Args:
-      phase: of the task.
-      first: steps that the task makes before it.
-    """
-    self._phase, self._first = phase, first
-    return self.point.steps <= first
+  def begin_phase(self, phase: Any) -> bool:
+    """Notes the next phase; whether its first step is still to come."""
+    self._phase, self.phase_start = phase, self._phase_end
+    self._phase_end += phase.schedule.num_steps
+    return self.step <= self.phase_start
 
   def count_step(self) -> None:
     """One more optimizer step was made."""
-    self.step += 1
     self.point = dataclasses.replace(self.point, steps=self.point.steps + 1)
 
   def flush_log(self) -> None:
@@ -150,12 +152,11 @@ class Progress:
     """Gives up after a step of the task at work, counted over the run."""
     self._checkpoints.wait()
     last = self._checkpoints.latest
-    # Of the phase, from 1.
-    number = step - (self.step - self.point.steps) - self._first
+    name = batch_name(self._stream, self.point.task, self._phase,
+                      step - self.phase_start)
     raise FloatingPointError(
         f'{what} at step {step}, task {self.point.task}, '
-        f'{batch_name(self._stream, self.point.task, self._phase, number)}; '
-        'the last good '
+        f'{name}; the last good '
         f'checkpoint is {"none" if last is None else f"that {last}"}; the same '
         'command with --debug_nans goes on there and names the operation, '
         'another workdir may have a lower config.learning_rate')
