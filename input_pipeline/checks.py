@@ -1,11 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """What cannot work: settings by themselves, and settings with the data."""
 
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from ml_collections import ConfigDict
+
 from promptcl.input_pipeline.streams import class_orders
 from promptcl.input_pipeline.views import preprocess
 
+if TYPE_CHECKING:
+  from promptcl.input_pipeline.pipeline import TaskStream
 
-def check(config, *, global_batch_size, process_count):
+
+def check(config: ConfigDict, *, global_batch_size: int, process_count: int
+          ) -> None:
   """Everything `build` reads.
 
   Args:
@@ -35,7 +44,7 @@ def check(config, *, global_batch_size, process_count):
   check_stream(config)
 
 
-def check_stream(config):
+def check_stream(config: ConfigDict) -> None:
   """Order and kind of the tasks.
 
   Raises:
@@ -58,7 +67,7 @@ def check_stream(config):
   _check_gaussian(config)
 
 
-def check_fits(stream, *, fixed_steps):
+def check_fits(stream: 'TaskStream', *, fixed_steps: bool) -> None:
   """A batch must not be larger than a task (or, dropped, than a test).
 
   Args:
@@ -84,7 +93,7 @@ def check_fits(stream, *, fixed_steps):
           f'batch of {size}')
 
 
-def _check_class_counts(config):
+def _check_class_counts(config: ConfigDict) -> None:
   continual = config.continual
   first, step = continual.init_cls, continual.inc_cls
   if (first, step) == (0, 0):
@@ -104,7 +113,7 @@ def _check_class_counts(config):
         f'continual.init_cls={first} the last; list continual.class_order')
 
 
-def _check_scenario(config):
+def _check_scenario(config: ConfigDict) -> None:
   continual = config.continual
   if continual.scenario != 'domain' and (
       continual.domain_order or continual.domain_outputs != 'shared'):
@@ -117,7 +126,7 @@ def _check_scenario(config):
         ' clear continual.class_order and list the sets in config.dataset')
 
 
-def _check_gaussian(config):
+def _check_gaussian(config: ConfigDict) -> None:
   continual, mode = config.continual, config.gaussian_mode
   _check_choice('gaussian_mode', mode, ('', 'jax_released', 'paper'))
   if not config.gaussian_schedule:
@@ -141,6 +150,6 @@ def _check_gaussian(config):
         f'steps per task: set num_epochs=1, not {config.num_epochs}')
 
 
-def _check_choice(key, value, have):
+def _check_choice(key: str, value: object, have: Collection[object]) -> None:
   if value not in have:
     raise ValueError(f'unknown {key} {value!r}, have {have}')

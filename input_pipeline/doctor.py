@@ -9,6 +9,7 @@ unless --prepare is given. The exit status is 0 for a usable data set, else 1.
 """
 
 import argparse
+from collections.abc import Iterator, Sequence
 import os
 import sys
 import types
@@ -16,14 +17,16 @@ import types
 from absl import logging
 import numpy as np
 
+from promptcl.input_pipeline.read import base
 from promptcl.input_pipeline.read import datasets
 
 # Up to so many classes are listed one by one.
 _LISTED = 20
 _SPLITS = ('train', 'test')
+Finding = tuple[str, bool]  # a line, whether it is good news or none
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
   """Prints the report; returns the exit status."""
   args = _parser().parse_args(argv)
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -40,7 +43,8 @@ def main(argv=None):
   return 0 if usable else 1
 
 
-def examine(config, *, fetch=False, decode=100):
+def examine(config: base.Settings, *, fetch: bool = False, decode: int = 100
+            ) -> Iterator[Finding]:
   """Looks a data set over.
 
   Args:
@@ -67,7 +71,8 @@ def examine(config, *, fetch=False, decode=100):
                             fetch, decode)
 
 
-def _examine_one(config, fetch, decode):
+def _examine_one(config: base.Settings, fetch: bool, decode: int
+                 ) -> Iterator[Finding]:
   name = config.dataset
   try:
     dataset = datasets.load(config, fetch=fetch)
@@ -82,7 +87,7 @@ def _examine_one(config, fetch, decode):
     yield f'{name}: {e}', False
 
 
-def _counts(dataset):
+def _counts(dataset: base.Dataset) -> Iterator[Finding]:
   """Images per class and per domain."""
   per_class = [_count(getattr(dataset, s).labels, dataset.num_classes)
                for s in _SPLITS]
@@ -101,7 +106,7 @@ def _counts(dataset):
     yield from _gaps(dataset)
 
 
-def _gaps(dataset):
+def _gaps(dataset: base.Dataset) -> Iterator[Finding]:
   """Classes that some training domain lacks: worth knowing, but no fault."""
   train, width = dataset.train, dataset.num_classes
   pairs = _count(train.domains * width + train.labels,
@@ -114,7 +119,7 @@ def _gaps(dataset):
              f'{dataset.class_names[missing[0]]}'), True
 
 
-def _completeness(dataset):
+def _completeness(dataset: base.Dataset) -> Iterator[Finding]:
   """Against the published number of images."""
   spec = datasets.SPECS.get(dataset.name)
   if spec is None or spec.sizes is None:
@@ -126,7 +131,8 @@ def _completeness(dataset):
              f'{published}; prepare it anew from a complete download'), False
 
 
-def _pictures(name, split, source, decode):
+def _pictures(name: str, split: str, source: base.Source, decode: int
+              ) -> Iterator[Finding]:
   """Decodes some images, or all."""
   count = min(decode or len(source), len(source))
   sizes = []
@@ -143,23 +149,24 @@ def _pictures(name, split, source, decode):
            'pixels (height x width)'), True
 
 
-def _count(numbers, length):
+def _count(numbers: np.ndarray, length: int) -> np.ndarray:
   return np.bincount(numbers, minlength=length)
 
 
-def _range(counts):
+def _range(counts: np.ndarray) -> str:
   low, high = counts.min(), counts.max()
   return str(low) if low == high else f'{low} to {high}'
 
 
-def _table(what, names, columns):
+def _table(what: str, names: Sequence[str], columns: Sequence[np.ndarray]
+           ) -> Iterator[Finding]:
   width = max(map(len, (what, *names)))
   yield f'  {what:{width}} {"train":>7} {"test":>7}', True
   for name, train, test in zip(names, *columns, strict=True):
     yield f'  {name:{width}} {train:7d} {test:7d}', True
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
       prog='python -m input_pipeline.doctor',
       description=__doc__.partition('\n')[0])

@@ -9,14 +9,16 @@ from promptcl.input_pipeline.read import datasets
 from promptcl.input_pipeline.streams import task_stream
 
 
-def held_out_config(config, name):
+def held_out_config(config: ml_collections.ConfigDict, name: str
+                    ) -> ml_collections.FrozenConfigDict:
   """The configuration with another data set in it, classes as stored."""
   changed = ml_collections.ConfigDict(config)
   changed.dataset, changed.split_files = name, ()
   return ml_collections.FrozenConfigDict(changed)
 
 
-def build_held_out(config, name, **options):
+def build_held_out(config: ml_collections.ConfigDict, name: str, **options: int
+                   ) -> pipeline.TaskStream:
   """All test images of a data set as a single evaluation set.
 
   Args:

@@ -14,8 +14,10 @@ of step k whatever the number of hosts, and a run that resumes at `start_step`
 sees the very next example. G is the global batch, P the number of hosts.
 """
 
+from collections.abc import Iterator, Sequence
 import functools
 
+from ml_collections import ConfigDict
 import numpy as np
 
 from promptcl.input_pipeline import checks
@@ -27,7 +29,8 @@ from promptcl.input_pipeline.views import examples
 from promptcl.input_pipeline.views import loader
 
 
-def build(config, *, global_batch_size, process_index=0, process_count=1):
+def build(config: ConfigDict, *, global_batch_size: int, process_index: int = 0,
+          process_count: int = 1) -> 'TaskStream':
   """Opens the data set and splits it into tasks.
 
   Args:
@@ -70,8 +73,9 @@ class TaskStream:
     examples: the `Examples` that batches are made of.
   """
 
-  def __init__(self, config, plan, *, global_batch_size, process_index=0,
-               process_count=1):
+  def __init__(self, config: ConfigDict, plan: task_stream.Plan, *,
+               global_batch_size: int, process_index: int = 0,
+               process_count: int = 1):
     """Takes an expanded configuration and a `task_stream.Plan` made with it."""
     dataset = plan.dataset
     self.tasks, self.eval_sets = plan.tasks, plan.eval_sets
@@ -92,7 +96,7 @@ class TaskStream:
     checks.check_fits(self, fixed_steps=bool(plan.steps_per_task))
     self._ends = np.cumsum([self.schedule(t).num_steps for t in self.tasks])
 
-  def joint(self):
+  def joint(self) -> 'TaskStream':
     """The upper bound: all training images as one task.
 
     Returns:
@@ -104,7 +108,7 @@ class TaskStream:
         global_batch_size=self.global_batch_size,
         process_index=self.process_index, process_count=self.process_count)
 
-  def schedule(self, task):
+  def schedule(self, task: task_stream.Task) -> order.Schedule:
     """Steps of a task, an `order.Schedule`.
 
     They follow from `num_epochs` (see `order.schedule`); an episode of Gaussian
@@ -115,7 +119,7 @@ class TaskStream:
         global_batch_size=self.global_batch_size,
         num_steps=self._plan.steps_per_task)
 
-  def locate(self, step):
+  def locate(self, step: int) -> tuple[task_stream.Task | None, int]:
     """Task and step within it of a step counted over the whole run.
 
     Args:
@@ -128,7 +132,8 @@ class TaskStream:
     step -= int(self._ends[number - 1]) if number else 0
     return (self.tasks[number] if number < len(self.tasks) else None), step
 
-  def batches(self, task, start_step=0):
+  def batches(self, task: task_stream.Task, start_step: int = 0
+              ) -> Iterator[task_stream.Batch]:
     """Training batches of this host, from `start_step` of the task on.
 
     Args:
@@ -143,7 +148,7 @@ class TaskStream:
     return self._load(lambda row: read(first + self._position(row)),
                       self.schedule(task).num_steps - start_step)
 
-  def reader(self, task):
+  def reader(self, task: task_stream.Task) -> loader.Read:
     """Random access to the examples of a task in the order of its steps.
 
     Args:
@@ -162,7 +167,7 @@ class TaskStream:
 
     return read
 
-  def train_rows(self, task):
+  def train_rows(self, task: task_stream.Task) -> np.ndarray:
     """Rows of the training split behind all steps of a task, in their order.
 
     Args:
@@ -174,7 +179,8 @@ class TaskStream:
     count = self.schedule(task).num_steps * self.global_batch_size
     return order.rows(self._config.seed, task, count)
 
-  def eval_batches(self, eval_set):
+  def eval_batches(self, eval_set: task_stream.EvalSet
+                   ) -> Iterator[task_stream.Batch]:
     """Test batches of this host; over all hosts every image comes once.
 
     Args:
@@ -188,13 +194,14 @@ class TaskStream:
     return self._scan('test', eval_set.indices,
                       self.num_eval_batches(eval_set))
 
-  def num_eval_batches(self, eval_set):
+  def num_eval_batches(self, eval_set: task_stream.EvalSet) -> int:
     """Batches of an evaluation set, alike on every host."""
     if self._config.eval_drop_remainder:
       return eval_set.num_examples // self.global_batch_size
     return -(-eval_set.num_examples // self.global_batch_size)
 
-  def clean_batches(self, task):
+  def clean_batches(self, task: task_stream.Task
+                    ) -> Iterator[task_stream.Batch]:
     """All training images of a task once, in order, prepared as for a test.
 
     Args:
@@ -207,23 +214,26 @@ class TaskStream:
     steps = -(-task.num_examples // self.global_batch_size)
     return self._scan('train', task.train_indices, steps)
 
-  def drawn_batches(self, task, count, *, augment):
+  def drawn_batches(self, task: task_stream.Task, count: int, *, augment: bool
+                    ) -> Iterator[task_stream.Batch]:
     """Batches over `Examples.drawn`, on every host all `count` images."""
     return self._load(self.examples.drawn(task, count, augment=augment),
                       -(-count // self._host_batch_size))
 
-  def _scan(self, split, indices, num_batches):
+  def _scan(self, split: str, indices: np.ndarray | Sequence[int],
+            num_batches: int) -> Iterator[task_stream.Batch]:
     def read(row):
       return self.examples.clean(split, indices, self._position(row))
 
     return self._load(read, num_batches)
 
-  def _position(self, row):
+  def _position(self, row: int) -> int:
     """Place in the global order of this host's `row`."""
     step, offset = divmod(row, self._host_batch_size)
     first = self.process_index * self._host_batch_size
     return step * self.global_batch_size + first + offset
 
-  def _load(self, read, num_batches):
+  def _load(self, read: loader.Read, num_batches: int
+            ) -> Iterator[task_stream.Batch]:
     return loader.load(read, num_batches, batch_size=self._host_batch_size,
                        num_threads=self._config.data_threads)

@@ -21,21 +21,27 @@ the store as of the pictures of earlier steps, which is known beforehand
 and a run that resumes at any step goes on as if it had not stopped.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 import functools
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
+from ml_collections import ConfigDict
 import numpy as np
 
 from promptcl.input_pipeline.streams import order
 from promptcl.input_pipeline.streams import replay_rows
 from promptcl.input_pipeline.streams import replay_store
+from promptcl.input_pipeline.streams import task_stream
+from promptcl.input_pipeline.streams.task_stream import Task
 from promptcl.input_pipeline.views import loader
+
+if TYPE_CHECKING:
+  from promptcl.input_pipeline.pipeline import TaskStream
 
 _PREFIX = 'replay:'
 
 
-def check_replay(config: Any, num_classes: int = 0) -> None:
+def check_replay(config: ConfigDict, num_classes: int = 0) -> None:
   """Refuses settings of `config.replay` that cannot work together.
 
   Args:
@@ -73,7 +79,7 @@ class ReplayStream:
     store: the `Store` as of the last `end_task`.
   """
 
-  def __init__(self, config: Any, stream: Any):
+  def __init__(self, config: ConfigDict, stream: 'TaskStream'):
     """Takes an expanded config and the `TaskStream` of new pictures."""
     replay, size = config.replay, config.per_device_batch_size
     self.store = replay_store.Store.empty()
@@ -87,8 +93,8 @@ class ReplayStream:
   def __getattr__(self, name: str) -> Any:
     return getattr(self._stream, name)
 
-  def batches(self, task: Any, start_step: int = 0
-              ) -> Iterator[dict[str, np.ndarray]]:
+  def batches(self, task: Task, start_step: int = 0
+              ) -> Iterator[task_stream.Batch]:
     """Training batches of this host, from `start_step` of the task on.
 
     Returns:
@@ -104,7 +110,7 @@ class ReplayStream:
     rows = self._rows(task)
     return self._load(rows.mixed, self.schedule(task).num_steps, start_step)
 
-  def review_schedule(self, task: Any) -> order.Schedule:
+  def review_schedule(self, task: Task) -> order.Schedule:
     """Steps of the review after a task: whole passes over the store.
 
     In a pass every picture comes once, but for the last partial batch; a store
@@ -114,8 +120,8 @@ class ReplayStream:
     per_epoch = max(1, self._sizes[task.index] // self._rows_per_step)
     return order.Schedule(per_epoch, epochs, per_epoch * epochs)
 
-  def review_batches(self, task: Any, start_step: int = 0
-                     ) -> Iterator[dict[str, np.ndarray]]:
+  def review_batches(self, task: Task, start_step: int = 0
+                     ) -> Iterator[task_stream.Batch]:
     """Batches as from `batches`, all rows from the store after the task."""
     self.end_task(task)
     schedule = self.review_schedule(task)
@@ -127,7 +133,7 @@ class ReplayStream:
 
     return self._load(row_of_step, schedule.num_steps, start_step)
 
-  def end_task(self, task: Any) -> None:
+  def end_task(self, task: Task) -> None:
     """Puts the task's pictures before the store; a second time does nothing."""
     if not self._replay.capacity or task.index < self._tasks_stored:
       return
@@ -173,29 +179,31 @@ class ReplayStream:
       sizes.append(len(store))
     return sizes
 
-  def _rows(self, task: Any) -> replay_rows.Rows:
+  def _rows(self, task: Task) -> replay_rows.Rows:
     offered = self._offered(task)
     return replay_rows.Rows(
         self._config, self._stream, task, store=self.store, offered=offered,
         change=self._changes(self.store, offered),
         num_devices=self._num_devices)
 
-  def _offered(self, task: Any) -> replay_store.Offered:
+  def _offered(self, task: Task) -> replay_store.Offered:
     rows = self._stream.train_rows(task)
     return replay_store.Offered(rows, self.examples.columns(rows), task.index)
 
-  def _changes(self, store: Any, offered: Any) -> replay_store.Change:
+  def _changes(self, store: replay_store.Store, offered: replay_store.Offered
+               ) -> replay_store.Change:
     return replay_store.changes(
         self._replay.policy, store, offered, capacity=self._replay.capacity,
         seed=self._config.seed)
 
-  def _after(self, store: Any, task: Any, read: Any) -> replay_store.Store:
+  def _after(self, store: replay_store.Store, task: Task,
+             read: Callable[[int], np.ndarray] | None) -> replay_store.Store:
     offered = self._offered(task)
     take = self._changes(store, offered)(len(offered.rows))
     return store.taking(take, offered, read)
 
-  def _load(self, row_of_step: Any, num_steps: int, start_step: int
-            ) -> Iterator[Any]:
+  def _load(self, row_of_step: Callable[[int, int, int], task_stream.Row],
+            num_steps: int, start_step: int) -> Iterator[task_stream.Batch]:
     """Batches of this host's devices from `row_of_step(step, device, i)`."""
     rows = self._rows_per_step // self.process_count
     first = self.process_index * (self._num_devices // self.process_count)

@@ -4,6 +4,7 @@
 Nothing is ever unpacked to disk: members are read where they are.
 """
 
+from collections.abc import Iterator
 import contextlib
 import dataclasses
 import gzip
@@ -14,10 +15,14 @@ import re
 import shutil
 import stat
 import tarfile
+from typing import TYPE_CHECKING
 import zipfile
 import zlib
 
 from absl import logging
+
+if TYPE_CHECKING:
+  import tensorflow_datasets as tfds
 
 # What the standard library raises for damaged or shortened archives.
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error,
@@ -47,7 +52,8 @@ class Archive:
   size: int | None = None
 
 
-def fetch(archive, dl_manager):
+def fetch(archive: Archive, dl_manager: 'tfds.download.DownloadManager'
+          ) -> tuple[pathlib.Path, str]:
   """The archive's file, from `manual_dir` or downloaded, and verified.
 
   Args:
@@ -73,7 +79,7 @@ def fetch(archive, dl_manager):
     raise
 
 
-def find_error(error):
+def find_error(error: BaseException | None) -> str | None:
   """Message of the `ArchiveError` that an exception stems from, or None."""
   found = None
   while error is not None:
@@ -84,7 +90,7 @@ def find_error(error):
 
 
 @contextlib.contextmanager
-def open_zip(path, archive):
+def open_zip(path: pathlib.Path, archive: Archive) -> Iterator[zipfile.ZipFile]:
   """A zipfile.ZipFile; damage found while it is open is an `ArchiveError`."""
   with _damage_told(path, archive), zipfile.ZipFile(path) as file:
     for member in file.infolist():
@@ -96,13 +102,15 @@ def open_zip(path, archive):
 
 
 @contextlib.contextmanager
-def open_tar(path, archive):
+def open_tar(path: pathlib.Path, archive: Archive
+             ) -> Iterator[Iterator[tuple[str, bytes]]]:
   """Iterator over (name, bytes) of the files of a compressed tar archive."""
   with _damage_told(path, archive), tarfile.open(path, 'r:*') as file:
     yield _tar_files(file, path)
 
 
-def _tar_files(file, path):
+def _tar_files(file: tarfile.TarFile, path: pathlib.Path
+               ) -> Iterator[tuple[str, bytes]]:
   for member in file:
     _check_name(member.name, path)
     if member.isfile():
@@ -112,7 +120,7 @@ def _tar_files(file, path):
                          'and is not used')
 
 
-def _check_name(name, path):
+def _check_name(name: str, path: pathlib.Path) -> None:
   parts = name.replace('\\', '/').split('/')
   if not parts[0] or '..' in parts or re.match('[A-Za-z]:', name):
     raise ArchiveError(f'{path} holds {name!r}, which points outside its '
@@ -120,7 +128,7 @@ def _check_name(name, path):
 
 
 @contextlib.contextmanager
-def _damage_told(path, archive):
+def _damage_told(path: pathlib.Path, archive: Archive) -> Iterator[None]:
   try:
     yield
   except _DAMAGE as e:
@@ -129,7 +137,8 @@ def _damage_told(path, archive):
                        f'and fetch it again from {archive.url}') from e
 
 
-def _by_hand(archive, dl_manager):
+def _by_hand(archive: Archive, dl_manager: 'tfds.download.DownloadManager'
+             ) -> pathlib.Path | None:
   """The file in `manual_dir`, or None."""
   try:
     path = pathlib.Path(dl_manager.manual_dir) / archive.filename
@@ -139,7 +148,7 @@ def _by_hand(archive, dl_manager):
 
 
 @contextlib.contextmanager
-def _no_leftovers(folder):
+def _no_leftovers(folder: pathlib.Path) -> Iterator[None]:
   """Removes the unfinished file that a failed download leaves."""
   before = set(folder.glob('*/*.tmp.*'))
   try:
@@ -150,7 +159,7 @@ def _no_leftovers(folder):
     raise
 
 
-def _verify(path, archive):
+def _verify(path: pathlib.Path, archive: Archive) -> str:
   """SHA-256 of the file, which is as published as far as that is known."""
   size = path.stat().st_size
   if archive.size not in (None, size):
@@ -171,6 +180,6 @@ def _verify(path, archive):
   return sha256
 
 
-def _digest(path, kind):
+def _digest(path: pathlib.Path, kind: str) -> str:
   with open(path, 'rb') as file:
     return hashlib.file_digest(file, kind).hexdigest()

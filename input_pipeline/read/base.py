@@ -2,11 +2,17 @@
 """What a data set is once it is open."""
 
 import dataclasses
+import types
 from typing import Protocol
 
+from ml_collections import ConfigDict
 import numpy as np
 
 from promptcl.input_pipeline.read import moments
+
+# What opening a data set reads: `dataset`, `data_dir`, `manual_dir` and
+# `split_files`.
+Settings = ConfigDict | types.SimpleNamespace
 
 
 class Source(Protocol):
@@ -17,8 +23,13 @@ class Source(Protocol):
     domains: int32 [N], or None for a data set without domains.
   """
 
-  labels: np.ndarray
-  domains: np.ndarray | None
+  @property
+  def labels(self) -> np.ndarray:
+    ...
+
+  @property
+  def domains(self) -> np.ndarray | None:
+    ...
 
   def __len__(self) -> int:
     ...
@@ -58,7 +69,7 @@ class Dataset:
   members: tuple['Dataset', ...] = ()
   notes: tuple[str, ...] = ()
 
-  def statistics(self):
+  def statistics(self) -> tuple[np.ndarray, np.ndarray]:
     """What an image of each label is normalised by: that of its own member.
 
     Returns:

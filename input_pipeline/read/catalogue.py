@@ -5,7 +5,9 @@ An image data set of TFDS's own catalogue is added by one row; what TFDS lacks
 has a builder under `builders/`.
 """
 
+from collections.abc import Sequence
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +15,9 @@ from promptcl.input_pipeline.read import base
 from promptcl.input_pipeline.read import imagenet_r
 from promptcl.input_pipeline.read import preparation
 from promptcl.input_pipeline.read import sources
+
+if TYPE_CHECKING:
+  import tensorflow_datasets as tfds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +90,8 @@ SPECS = {
 }
 
 
-def load(name, config, *, fetch=True):
+def load(name: str, config: base.Settings, *, fetch: bool = True
+         ) -> base.Dataset:
   """Opens a row of `SPECS`.
 
   Args:
@@ -119,7 +125,8 @@ def load(name, config, *, fetch=True):
       notes=tuple(n for b in builders for n in preparation.notes(b)))
 
 
-def _builders(spec, config, fetch):
+def _builders(spec: DatasetSpec, config: base.Settings, fetch: bool
+              ) -> list['tfds.core.DatasetBuilder']:
   """One prepared builder, or one for each domain."""
   names = [f'{spec.builder}/{d}' for d in spec.domains] or [spec.builder]
   builders, missing = [], []
@@ -140,7 +147,8 @@ def _builders(spec, config, fetch):
   return builders
 
 
-def _source(spec, builders, split):
+def _source(spec: DatasetSpec, builders: Sequence['tfds.core.DatasetBuilder'],
+            split: str) -> base.Source:
   members = [sources.TfdsSource(builder, split) for builder in builders]
   if spec.domains:
     return sources.JoinedSource(members, number_domains=True)

@@ -6,6 +6,7 @@
 data sets.
 """
 
+from collections.abc import Sequence
 import os
 import pathlib
 
@@ -29,7 +30,7 @@ SEQUENCES = {
 }
 
 
-def load(config, *, fetch=True):
+def load(config: base.Settings, *, fetch: bool = True) -> base.Dataset:
   """Opens `config.dataset`; a TFDS data set is fetched where it is missing.
 
   Args:
@@ -53,7 +54,7 @@ def load(config, *, fetch=True):
   return opened[0] if len(opened) == 1 else _sequence(config.dataset, opened)
 
 
-def members(name):
+def members(name: str) -> tuple[str, ...]:
   """The names of the data sets that a sequence consists of, or of the one.
 
   Raises:
@@ -70,7 +71,7 @@ def members(name):
   return names
 
 
-def _load_one(name, config, fetch):
+def _load_one(name: str, config: base.Settings, fetch: bool) -> base.Dataset:
   if name.startswith('npz:'):
     return _load_npz(name)
   if name.startswith('folder:'):
@@ -84,7 +85,7 @@ def _load_one(name, config, fetch):
       'npz:PATH and folder:PATH')
 
 
-def _load_npz(name):
+def _load_npz(name: str) -> base.Dataset:
   arrays = npz_file.read(pathlib.Path(
       os.path.expanduser(name.removeprefix('npz:'))))
   train, test = (
@@ -100,7 +101,7 @@ def _load_npz(name):
                  domain_names=domain_names)
 
 
-def _sequence(name, opened):
+def _sequence(name: str, opened: Sequence[base.Dataset]) -> base.Dataset:
   """One data set out of several, with labels that follow on each other.
 
   Domains within the members are not kept.
@@ -119,7 +120,7 @@ def _sequence(name, opened):
       notes=tuple(f'{d.name}: {n}' for d in opened for n in d.notes))
 
 
-def _short(name):
+def _short(name: str) -> str:
   """'mnist' for 'mnist' and for 'npz:/data/mnist.npz'."""
   _, path_given, path = name.partition(':')
   return pathlib.Path(path).stem if path_given else name

@@ -4,6 +4,7 @@
   dataset = digits.load()
 """
 
+from collections.abc import Sequence
 import hashlib
 import importlib.util
 import pathlib
@@ -41,7 +42,7 @@ def load() -> base.Dataset:
       mean=np.float32([_MEAN] * 3), std=np.float32([_STD] * 3))
 
 
-def _stored():
+def _stored() -> tuple[np.ndarray, np.ndarray]:
   """Grey levels float [N, 8, 8] and labels int [N] as scikit-learn has them.
 
   Its file is read without importing it, which takes as long as all else that
@@ -53,7 +54,7 @@ def _stored():
   return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(int)
 
 
-def _draw_test(labels):
+def _draw_test(labels: np.ndarray) -> np.ndarray:
   """A fifth of every class, as bool [N]."""
   rng = np.random.default_rng(0)
   is_test = np.zeros(labels.size, bool)
@@ -63,7 +64,7 @@ def _draw_test(labels):
   return is_test
 
 
-def _in_stored_order(chosen, split):
+def _in_stored_order(chosen: np.ndarray, split: str) -> list[int]:
   """The rows of a split as TFDS would store them: by their salted MD5.
 
   Results of runs depend on that order, and it mixes the classes.
@@ -75,5 +76,6 @@ def _in_stored_order(chosen, split):
   return sorted(np.flatnonzero(chosen), key=digest)
 
 
-def _source(levels, labels, rows):
+def _source(levels: np.ndarray, labels: np.ndarray, rows: Sequence[int]
+            ) -> sources.ArraySource:
   return sources.ArraySource(levels[rows][..., None], labels[rows])

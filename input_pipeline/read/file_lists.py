@@ -13,14 +13,16 @@ Paths end in CLASS/FILE or DOMAIN/CLASS/FILE below the data set's folder; what
 stands before is cut off. The class is the folder, numbers are not read.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
 import os
 import pathlib
 
 # What the end of a path is, by its number of parts; tried in this order.
+Row = tuple[str, str, str]  # domain or '', class, path
 _ENDS = {3: 'DOMAIN/CLASS/FILE', 2: 'CLASS/FILE'}
 
 
-def read(root, split_files):
+def read(root: pathlib.Path, split_files: Sequence[str]) -> list[list[Row]]:
   """Rows of the training and the test list.
 
   Args:
@@ -46,7 +48,7 @@ def read(root, split_files):
   return [train, test]
 
 
-def _rows(root, path):
+def _rows(root: pathlib.Path, path: pathlib.Path) -> list[Row]:
   entries = _entries(path)
   tails = _tails(root, path, entries)
   missing = sorted(_missing(root, tails))
@@ -60,7 +62,7 @@ def _rows(root, path):
   return sorted(rows)
 
 
-def _entries(path):
+def _entries(path: pathlib.Path) -> list[tuple[str, ...]]:
   """The paths of a list, as tuples of folder and file names."""
   try:
     lines = path.read_text().splitlines()
@@ -77,7 +79,7 @@ def _entries(path):
   return [pathlib.PurePosixPath(_without_number(line)).parts for line in lines]
 
 
-def _yaml_data(lines):
+def _yaml_data(lines: Iterable[str]) -> list[str]:
   """The items under 'data:'."""
   items, reading = [], False
   for line in lines:
@@ -89,12 +91,13 @@ def _yaml_data(lines):
   return items
 
 
-def _without_number(line):
+def _without_number(line: str) -> str:
   head, _, last = line.rpartition(' ')
   return head.rstrip() if head and last.isdigit() else line
 
 
-def _tails(root, path, entries):
+def _tails(root: pathlib.Path, path: pathlib.Path,
+           entries: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
   """The ends of the paths, all of one depth, that lie under the folder."""
   depth = next((depth for depth in _ENDS if len(entries[0]) >= depth
                 and root.joinpath(*entries[0][-depth:]).is_file()), None)
@@ -110,7 +113,8 @@ def _tails(root, path, entries):
   return tails
 
 
-def _missing(root, tails):
+def _missing(root: pathlib.Path, tails: Iterable[tuple[str, ...]]
+             ) -> Iterator[str]:
   """Those that are not there; every folder is listed just once."""
   listed = {}
   for *folders, name in tails:

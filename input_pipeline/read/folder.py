@@ -11,6 +11,7 @@ ignored everywhere, and so is what lies beside class folders but is no picture;
 in a class folder there must be pictures (.jpg, .jpeg, .png) only.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 import itertools
 import os
 import pathlib
@@ -27,7 +28,7 @@ _SPLITS = ('train', 'test')
 _TEST_SHARE = 0.2
 
 
-def load(name, split_files=()):
+def load(name: str, split_files: Sequence[str] = ()) -> base.Dataset:
   """Opens a folder of pictures; none of them is read yet.
 
   Args:
@@ -55,7 +56,8 @@ def load(name, split_files=()):
   return _dataset(name, root, parts)
 
 
-def _dataset(name, root, parts):
+def _dataset(name: str, root: pathlib.Path,
+             parts: Mapping[str, Sequence[file_lists.Row]]) -> base.Dataset:
   """From {what the split is called: rows (domain or '', class, path)}."""
   domains, classes = ([{row[column] for row in rows}
                        for rows in parts.values()] for column in (0, 1))
@@ -74,7 +76,8 @@ def _dataset(name, root, parts):
                       domain_names=domain_names)
 
 
-def _source(rows, class_names, domain_names):
+def _source(rows: Sequence[file_lists.Row], class_names: Sequence[str],
+            domain_names: Sequence[str] | None) -> sources.FileSource:
   domains, classes, paths = zip(*rows, strict=True)
   class_numbers = {c: i for i, c in enumerate(class_names)}
   labels = [class_numbers[c] for c in classes]
@@ -85,7 +88,8 @@ def _source(rows, class_names, domain_names):
   return sources.FileSource(paths, labels)
 
 
-def _check_same(root, parts, what, sets):
+def _check_same(root: pathlib.Path, parts: Iterable[str], what: str,
+                sets: Sequence[set[str]]) -> None:
   """Both splits must hold the same classes or domains."""
   for (have, one), (lack, other) in itertools.permutations(
       zip(parts, sets, strict=True)):
@@ -95,7 +99,7 @@ def _check_same(root, parts, what, sets):
                        f'{have}, but none in {lack}')
 
 
-def _is_divided(root):
+def _is_divided(root: pathlib.Path) -> bool:
   """Whether there are train/ and test/ levels."""
   folders, _ = _entries(root)
   # A class may have these names, too: then there are pictures in its folder.
@@ -114,7 +118,8 @@ def _is_divided(root):
   return True
 
 
-def _divide(root, rows):
+def _divide(root: pathlib.Path, rows: Sequence[file_lists.Row]
+            ) -> tuple[list[file_lists.Row], list[file_lists.Row]]:
   """Train and test rows: a fifth of each class (of a domain) is the test.
 
   Which fifth depends on the names of the class folder and its pictures alone.
@@ -133,7 +138,7 @@ def _divide(root, rows):
   return parts
 
 
-def _rows(level):
+def _rows(level: pathlib.Path) -> list[file_lists.Row]:
   """Sorted (domain or '', class, path) in a folder of classes or domains."""
   folders = _folders(level)
   # One folder of nothing but folders shows that all are meant as domains.
@@ -153,7 +158,7 @@ def _rows(level):
           for path in _pictures(level / domain / label)]
 
 
-def _folders(level):
+def _folders(level: pathlib.Path) -> list[str]:
   """Names of the class or domain folders."""
   loose = _loose_pictures(level)
   if loose:
@@ -165,7 +170,7 @@ def _folders(level):
   return folders
 
 
-def _pictures(folder):
+def _pictures(folder: pathlib.Path) -> list[str]:
   """Sorted paths of a class folder, as strings."""
   folders, files = _entries(folder)
   if folders:
@@ -180,15 +185,15 @@ def _pictures(folder):
   return [str(folder / name) for name in files]
 
 
-def _loose_pictures(folder):
+def _loose_pictures(folder: pathlib.Path) -> list[str]:
   return [name for name in _entries(folder)[1] if _is_picture(name)]
 
 
-def _is_picture(name):
+def _is_picture(name: str) -> bool:
   return name.lower().endswith(_SUFFIXES)
 
 
-def _entries(folder):
+def _entries(folder: pathlib.Path) -> tuple[list[str], list[str]]:
   """Sorted names of the folders and of the files in it, hidden ones aside."""
   with os.scandir(folder) as entries:
     shown = [(e.name, e.is_dir()) for e in entries if e.name[0] != '.']

@@ -4,13 +4,19 @@
 From histograms: exact, and without a float copy of the pictures.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+  from promptcl.input_pipeline.read.base import Source
 
 # Pictures that are looked at where there are more: enough for two digits.
 SAMPLE = 1000
+Moments = tuple[np.ndarray, np.ndarray]  # mean and standard deviation
 
 
-def of_array(images):
+def of_array(images: np.ndarray) -> Moments:
   """Of all pictures, uint8 [N, h, w, 1 or 3].
 
   Returns:
@@ -19,7 +25,7 @@ def of_array(images):
   return _from_counts(_counts(images))
 
 
-def of_source(source, limit=SAMPLE):
+def of_source(source: 'Source', limit: int = SAMPLE) -> Moments:
   """Of at most `limit` evenly spaced pictures of a source.
 
   Args:
@@ -34,13 +40,13 @@ def of_source(source, limit=SAMPLE):
   return _from_counts(sum(_counts(source.image(int(row))) for row in rows))
 
 
-def _counts(images):
+def _counts(images: np.ndarray) -> np.ndarray:
   """How often each level occurs, int [channels, 256]."""
   return np.stack([np.bincount(channel.ravel(), minlength=256)
                    for channel in np.moveaxis(images, -1, 0)])
 
 
-def _from_counts(counts):
+def _from_counts(counts: np.ndarray) -> Moments:
   share = counts / counts.sum(axis=1, keepdims=True)
   levels = np.arange(256) / 255
   mean = share @ levels

@@ -2,6 +2,7 @@
 """A data set in one .npz file of arrays, for pictures of one's own."""
 
 import lzma
+import pathlib
 import zipfile
 import zlib
 
@@ -17,7 +18,7 @@ _UNREADABLE = (ValueError, TypeError, OSError, EOFError, KeyError, RuntimeError,
                zlib.error, lzma.LZMAError)
 
 
-def read(path):
+def read(path: pathlib.Path) -> dict[str, np.ndarray]:
   """Reads and checks a file of pictures.
 
   Args:
@@ -59,7 +60,8 @@ def read(path):
   return arrays
 
 
-def _check_split(path, split, images, labels):
+def _check_split(path: pathlib.Path, split: str, images: np.ndarray,
+                 labels: np.ndarray) -> None:
   if (images.dtype != np.uint8 or images.ndim != 4
       or images.shape[-1] not in (1, 3) or 0 in images.shape):
     raise ValueError(
@@ -71,7 +73,8 @@ def _check_split(path, split, images, labels):
         f'image, is {labels.dtype} {list(labels.shape)}')
 
 
-def _check_domains(path, arrays):
+def _check_domains(path: pathlib.Path, arrays: dict[str, np.ndarray]
+                   ) -> None:
   for split in ('train', 'test'):
     images, domains = (arrays.get(f'{split}_{key}')
                        for key in ('images', 'domains'))
@@ -85,7 +88,8 @@ def _check_domains(path, arrays):
   _check_numbers(path, arrays, 'domains', 'domain_names')
 
 
-def _check_numbers(path, arrays, key, names_key):
+def _check_numbers(path: pathlib.Path, arrays: dict[str, np.ndarray], key: str,
+                   names_key: str) -> None:
   """Labels or domains must index their names, which may be left out."""
   numbers = {k: arrays[k] for k in (f'train_{key}', f'test_{key}')}
   arrays.setdefault(

@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """TFDS builders whose files are there, or one line on how to get them."""
 
+from collections.abc import Iterator
 import importlib
 import os
 import pathlib
 import shlex
+from typing import TYPE_CHECKING
 
 from promptcl.input_pipeline.read import archives
+from promptcl.input_pipeline.read import base
+
+if TYPE_CHECKING:
+  import tensorflow_datasets as tfds
 
 _ROOM = 'promptcl.input_pipeline.read.builders'
 # Builders that TFDS's catalogue lacks: module and class.
@@ -17,7 +23,8 @@ OWN = {
 }
 
 
-def prepared_builder(name, config, *, fetch=True, probe=''):
+def prepared_builder(name: str, config: base.Settings, *, fetch: bool = True,
+                     probe: str = '') -> 'tfds.core.DatasetBuilder':
   """A TFDS builder whose files are there, in a format with random access.
 
   Args:
@@ -49,7 +56,7 @@ def prepared_builder(name, config, *, fetch=True, probe=''):
   return builder
 
 
-def notes(builder):
+def notes(builder: 'tfds.core.DatasetBuilder') -> tuple[str, ...]:
   """What was found while a data set of our own was prepared, a line each."""
   metadata = builder.info.metadata or {}
   lines = []
@@ -64,7 +71,7 @@ def notes(builder):
   return tuple(lines)
 
 
-def command(name, config):
+def command(name: str, config: base.Settings) -> str:
   """The shell command that prepares a data set, by its configured name."""
   words = ['python', '-m', 'input_pipeline.doctor', name, '--prepare']
   for key, value in (('data_dir', config.data_dir),
@@ -73,7 +80,8 @@ def command(name, config):
   return shlex.join(words)
 
 
-def _prepare(name, config, probe):
+def _prepare(name: str, config: base.Settings, probe: str
+             ) -> 'tfds.core.DatasetBuilder':
   """Writes the data set; TFDS does that beside and renames when complete."""
   import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
   builder = _builder(name, config.data_dir, file_format='array_record')
@@ -97,7 +105,8 @@ def _prepare(name, config, probe):
   return builder
 
 
-def _builder(name, data_dir, **kwargs):
+def _builder(name: str, data_dir: str, **kwargs: str
+             ) -> 'tfds.core.DatasetBuilder':
   # TensorFlow writes and lists files here; it must not take the accelerator.
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
   import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
@@ -112,7 +121,8 @@ def _builder(name, data_dir, **kwargs):
   return make(data_dir=data_dir or None, config=variant or None, **kwargs)
 
 
-def _check_reachable(builder, config, probe):
+def _check_reachable(builder: 'tfds.core.DatasetBuilder', config: base.Settings,
+                     probe: str) -> None:
   """Fails at once without a network: TFDS itself retries for minutes."""
   missing = [url for url, places in _places(builder, config)
              if not any(place.is_file() for place in places)]
@@ -123,7 +133,8 @@ def _check_reachable(builder, config, probe):
     raise ConnectionError(f'{missing[0]} cannot be reached')
 
 
-def _places(builder, config):
+def _places(builder: 'tfds.core.DatasetBuilder', config: base.Settings
+            ) -> Iterator[tuple[str, tuple[pathlib.Path, ...]]]:
   """(address, files that TFDS would take instead) of each download."""
   import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
   downloads = pathlib.Path(builder.data_dir_root) / 'downloads'
@@ -141,7 +152,7 @@ def _places(builder, config):
                 manual / (info.filename or own))
 
 
-def _answers(url):
+def _answers(url: str) -> bool:
   import requests  # pylint: disable=g-import-not-at-top
   try:
     requests.head(url, timeout=20)
@@ -150,7 +161,7 @@ def _answers(url):
   return True
 
 
-def _remedy(builder, config):
+def _remedy(builder: 'tfds.core.DatasetBuilder', config: base.Settings) -> str:
   """How to get the data."""
   root = builder.data_dir_root
   archive = getattr(builder, 'ARCHIVE', None)
@@ -164,7 +175,7 @@ def _remedy(builder, config):
           f'{_tfds_command(builder.name + variant, root)}')
 
 
-def _tfds_command(name, root):
+def _tfds_command(name: str, root: str) -> str:
   code = ('import tensorflow_datasets as tfds; '
           f'tfds.builder("{name}", data_dir="{root}", '
           'file_format="array_record").download_and_prepare()')

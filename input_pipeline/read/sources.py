@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random access to the examples of one split: `len`, `image(i)`, `labels`."""
 
+from collections.abc import Iterator, Sequence
 import contextlib
 import functools
+from typing import Any, TYPE_CHECKING
 
 import cv2
 import numpy as np
+
+from promptcl.input_pipeline.read.base import Source
+
+if TYPE_CHECKING:
+  import tensorflow_datasets as tfds
 
 # The loader's threads each work on an image; OpenCV's would only fight them.
 cv2.setNumThreads(0)
@@ -14,9 +21,10 @@ cv2.setNumThreads(0)
 _DECODE = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 # Records read at a time when only their labels are wanted.
 _LABEL_CHUNK = 8192
+Numbers = Sequence[int] | np.ndarray
 
 
-def decode(encoded):
+def decode(encoded: bytes) -> np.ndarray | None:
   """uint8 [h, w, 3] in RGB order, or None where the bytes are no picture."""
   try:
     return cv2.imdecode(np.frombuffer(encoded, np.uint8), _DECODE)
@@ -32,16 +40,17 @@ class ArraySource:
     domains: int32 [N] or None.
   """
 
-  def __init__(self, images, labels, domains=None):
+  def __init__(self, images: np.ndarray, labels: np.ndarray,
+               domains: np.ndarray | None = None):
     """Takes uint8 [N, h, w, 1 or 3], integer [N] and integer [N] or None."""
     self._images = images
     self.labels = labels.astype(np.int32)
     self.domains = None if domains is None else domains.astype(np.int32)
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self._images)
 
-  def image(self, index):
+  def image(self, index: int) -> np.ndarray:
     """uint8 [h, w, 3]; one channel is repeated."""
     image = self._images[index]
     return image if image.shape[-1] == 3 else np.repeat(image, 3, axis=-1)
@@ -55,16 +64,17 @@ class FileSource:
     domains: int32 [N] or None.
   """
 
-  def __init__(self, paths, labels, domains=None):
+  def __init__(self, paths: Sequence[str], labels: Numbers,
+               domains: Numbers | None = None):
     """Takes N paths, integer [N] and integer [N] or None."""
     self._paths = paths
     self.labels = np.asarray(labels, np.int32)
     self.domains = None if domains is None else np.asarray(domains, np.int32)
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self._paths)
 
-  def image(self, index):
+  def image(self, index: int) -> np.ndarray:
     """uint8 [h, w, 3].
 
     Raises:
@@ -87,7 +97,7 @@ class FileSource:
 class TfdsSource:
   """One split of a prepared TFDS data set, decoded an image at a time."""
 
-  def __init__(self, builder, split):
+  def __init__(self, builder: 'tfds.core.DatasetBuilder', split: str):
     """Takes a builder whose data are prepared as ArrayRecord files."""
     import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
     self._name = f'{builder.info.full_name} {split}'
@@ -101,10 +111,10 @@ class TfdsSource:
       self._records = builder.as_data_source(split, decoders=skip)
       self._length = len(self._records)
 
-  def __len__(self):
+  def __len__(self) -> int:
     return self._length
 
-  def image(self, index):
+  def image(self, index: int) -> np.ndarray:
     """uint8 [h, w, 3].
 
     Args:
@@ -122,22 +132,22 @@ class TfdsSource:
     return image
 
   @property
-  def labels(self):
+  def labels(self) -> np.ndarray:
     """int32 [N]."""
     return self._numbers['label']
 
   @property
-  def domains(self):
+  def domains(self) -> np.ndarray | None:
     """int32 [N], or None where records have no feature of that name."""
     return self._numbers['domain'] if self._has_domains else None
 
-  def names(self, key):
+  def names(self, key: str) -> tuple[str, ...]:
     """Text feature `key` of the classes 0, 1, ..., from one pass."""
     texts = {int(e['label']): e[key].decode() for e in self._examples()}
     return tuple(texts[label] for label in sorted(texts))
 
   @functools.cached_property
-  def _numbers(self):
+  def _numbers(self) -> dict[str, np.ndarray]:
     """{key: int32 [N]}, from one pass over the records."""
     keys = ('label', 'domain') if self._has_domains else ('label',)
     numbers = {key: np.empty(len(self), np.int32) for key in keys}
@@ -146,7 +156,7 @@ class TfdsSource:
         numbers[key][row] = example[key]
     return numbers
 
-  def _examples(self):
+  def _examples(self) -> Iterator[dict[str, Any]]:
     """All records, without their pictures' pixels."""
     for start in range(0, len(self), _LABEL_CHUNK):
       rows = range(start, min(start + _LABEL_CHUNK, len(self)))
@@ -154,7 +164,7 @@ class TfdsSource:
         yield from self._records.__getitems__(rows)
 
   @contextlib.contextmanager
-  def _damage_told(self):
+  def _damage_told(self) -> Iterator[None]:
     try:
       yield
     except (RuntimeError, OSError, IndexError) as e:  # of ArrayRecord
@@ -166,20 +176,20 @@ class TfdsSource:
 class RelabelledSource:
   """A source whose labels are numbered anew."""
 
-  def __init__(self, source, old_labels):
+  def __init__(self, source: Source, old_labels: Sequence[int]):
     """Takes a source and the old label of each new one, ascending."""
     self._source = source
     self._old_labels = np.asarray(old_labels)
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self._source)
 
-  def image(self, index):
+  def image(self, index: int) -> np.ndarray:
     """uint8 [h, w, 3]."""
     return self._source.image(index)
 
   @functools.cached_property
-  def labels(self):
+  def labels(self) -> np.ndarray:
     """int32 [N].
 
     Raises:
@@ -193,7 +203,7 @@ class RelabelledSource:
     return np.searchsorted(self._old_labels, old).astype(np.int32)
 
   @property
-  def domains(self):
+  def domains(self) -> np.ndarray | None:
     """Those of the source."""
     return self._source.domains
 
@@ -201,7 +211,9 @@ class RelabelledSource:
 class JoinedSource:
   """Sources one after the other."""
 
-  def __init__(self, members, *, offsets=None, number_domains=False):
+  def __init__(self, members: Sequence[Source], *,
+               offsets: Sequence[int] | None = None,
+               number_domains: bool = False):
     """Joins sources.
 
     Args:
@@ -214,23 +226,23 @@ class JoinedSource:
     self._starts = np.cumsum([0, *map(len, members)])
     self._number_domains = number_domains
 
-  def __len__(self):
+  def __len__(self) -> int:
     return int(self._starts[-1])
 
-  def image(self, index):
+  def image(self, index: int) -> np.ndarray:
     """uint8 [h, w, 3], of the size it has in its own source."""
     member = int(np.searchsorted(self._starts, index, side='right')) - 1
     return self._members[member].image(int(index - self._starts[member]))
 
   @functools.cached_property
-  def labels(self):
+  def labels(self) -> np.ndarray:
     """int32 [N]."""
     return np.concatenate([
         member.labels + np.int32(offset)
         for member, offset in zip(self._members, self._offsets, strict=True)])
 
   @functools.cached_property
-  def domains(self):
+  def domains(self) -> np.ndarray | None:
     """int32 [N], the member's number, or None."""
     if not self._number_domains:
       return None

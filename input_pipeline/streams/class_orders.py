@@ -13,18 +13,21 @@ draw it by three different generators, so a seed means nothing without its rule
 
 import random
 
+from ml_collections import ConfigDict
 import numpy as np
 
+from promptcl.input_pipeline.read.base import Dataset
 
-def _numpy(seed, num_classes):
+
+def _numpy(seed: int, num_classes: int) -> np.ndarray:
   return np.random.default_rng(seed).permutation(num_classes)
 
 
-def _numpy_legacy(seed, num_classes):
+def _numpy_legacy(seed: int, num_classes: int) -> np.ndarray:
   return np.random.RandomState(seed).permutation(num_classes)
 
 
-def _python(seed, num_classes):
+def _python(seed: int, num_classes: int) -> np.ndarray:
   order = list(range(num_classes))
   random.Random(seed).shuffle(order)
   return np.array(order)
@@ -33,7 +36,7 @@ def _python(seed, num_classes):
 RULES = {'numpy': _numpy, 'numpy_legacy': _numpy_legacy, 'python': _python}
 
 
-def class_order(config, num_classes):
+def class_order(config: ConfigDict, num_classes: int) -> np.ndarray:
   """Original label of each head column, before `reverse_task`.
 
   Args:
@@ -51,7 +54,7 @@ def class_order(config, num_classes):
   return _drawn(config, num_classes)
 
 
-def class_groups(config, dataset):
+def class_groups(config: ConfigDict, dataset: Dataset) -> list[np.ndarray]:
   """Original labels that each task adds, in the order of head columns.
 
   Args:
@@ -75,7 +78,7 @@ def class_groups(config, dataset):
   return groups[::-1] if config.reverse_task else groups
 
 
-def task_sizes(config, num_classes):
+def task_sizes(config: ConfigDict, num_classes: int) -> list[int]:
   """How many classes each task adds.
 
   Args:
@@ -110,7 +113,7 @@ def task_sizes(config, num_classes):
   return [width] * tasks
 
 
-def _drawn(config, count):
+def _drawn(config: ConfigDict, count: int) -> np.ndarray:
   """int64 [count]: drawn from `rand_seed`, or ascending when that is -1."""
   continual = config.continual
   if continual.rand_seed < 0:
@@ -118,7 +121,7 @@ def _drawn(config, count):
   return RULES[continual.order_rule](continual.rand_seed, count)
 
 
-def _listed(config, num_classes):
+def _listed(config: ConfigDict, num_classes: int) -> np.ndarray:
   listed = config.continual.class_order
   missing = sorted(set(range(num_classes)) - set(listed))
   if missing or len(listed) != num_classes:
@@ -129,7 +132,7 @@ def _listed(config, num_classes):
   return np.array(listed, np.int64)
 
 
-def _members(config, dataset):
+def _members(config: ConfigDict, dataset: Dataset) -> list[np.ndarray]:
   """Labels of each data set of a sequence."""
   if dataset.groups is None:
     raise ValueError(

@@ -6,15 +6,19 @@ domains, each is an evaluation set; where it has others, or does not say, all of
 it is scored after every task (CORe50).
 """
 
+from collections.abc import Sequence
 import dataclasses
 
+from ml_collections import ConfigDict
 import numpy as np
 
+from promptcl.input_pipeline.read.base import Dataset
+from promptcl.input_pipeline.read.base import Source
 from promptcl.input_pipeline.streams import class_orders
 from promptcl.input_pipeline.streams import task_stream
 
 
-def plan(config, dataset):
+def plan(config: ConfigDict, dataset: Dataset) -> task_stream.Plan:
   """One task per domain.
 
   Args:
@@ -48,7 +52,7 @@ def plan(config, dataset):
       names=list(tests))
 
 
-def _order(config, dataset):
+def _order(config: ConfigDict, dataset: Dataset) -> list[int]:
   """Numbers of the training domains, in the order of their tasks."""
   present = np.unique(dataset.train.domains).tolist()
   names = [dataset.domain_names[domain] for domain in present]
@@ -65,7 +69,8 @@ def _order(config, dataset):
   return domains[::-1] if config.reverse_task else domains
 
 
-def _tests(config, dataset, domains):
+def _tests(config: ConfigDict, dataset: Dataset, domains: Sequence[int]
+           ) -> dict[str, np.ndarray]:
   """Rows of the test split of each evaluation set, by its name."""
   if not _tested(config, dataset):
     return {'all': np.arange(
@@ -74,7 +79,7 @@ def _tests(config, dataset, domains):
           for domain in domains}
 
 
-def _tested(config, dataset):
+def _tested(config: ConfigDict, dataset: Dataset) -> bool:
   """Whether the test split has the training domains, rather than others."""
   if dataset.test.domains is None:
     return False
@@ -88,7 +93,8 @@ def _tested(config, dataset):
   return train == test
 
 
-def _rows(config, dataset, split, domain):
+def _rows(config: ConfigDict, dataset: Dataset, split: str, domain: int
+          ) -> np.ndarray:
   """Rows of a split that are of a domain, ascending."""
   used = task_stream.used(config, getattr(dataset, split).domains)
   rows = np.flatnonzero(used == domain)
@@ -100,7 +106,8 @@ def _rows(config, dataset, split, domain):
   return rows
 
 
-def _separate(dataset, order, domains):
+def _separate(dataset: Dataset, order: np.ndarray, domains: Sequence[int]
+              ) -> tuple[Dataset, np.ndarray, list[np.ndarray]]:
   """Gives every domain labels and head columns of its own.
 
   Args:
@@ -136,13 +143,13 @@ def _separate(dataset, order, domains):
 class _Relabelled:
   """A source whose labels are others."""
 
-  def __init__(self, source, labels):
+  def __init__(self, source: Source, labels: np.ndarray):
     self._source = source
     self.labels = labels.astype(np.int32)
     self.domains = source.domains
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self._source)
 
-  def image(self, index):
+  def image(self, index: int) -> np.ndarray:
     return self._source.image(index)

@@ -10,12 +10,19 @@ the stream whose classes are drawn, and one test set serves all (protocol notes,
   paper          `continual.gaussian_steps` batches per episode
 """
 
+from collections.abc import Iterator
 import dataclasses
+from typing import TYPE_CHECKING
 
+from ml_collections import ConfigDict
 import numpy as np
 
+from promptcl.input_pipeline.read.base import Dataset
 from promptcl.input_pipeline.streams import class_orders
 from promptcl.input_pipeline.streams import task_stream
+
+if TYPE_CHECKING:
+  import jax
 
 # Deviation of the curve that spreads a class over episodes, in steps.
 WIDTH = 50
@@ -30,32 +37,36 @@ class Rows:
   after class, each in stored order. Only a single index needs no memory.
   """
 
-  def __init__(self, by_class, starts, columns):
+  def __init__(self, by_class: np.ndarray, starts: np.ndarray,
+               columns: np.ndarray):
     """Takes what `rows_by_class` gives and the columns that are wanted."""
     self._by_class = by_class
     self._spans = tuple(zip(starts[columns], starts[columns + 1], strict=True))
     self._ends = np.cumsum(starts[columns + 1] - starts[columns])
     self._shifts = starts[columns + 1] - self._ends
 
-  def __len__(self):
+  def __len__(self) -> int:
     return int(self._ends[-1])
 
-  def __getitem__(self, place):
+  def __getitem__(self, place: int | slice | np.ndarray
+                  ) -> np.ndarray | np.int64:
     if not isinstance(place, int | np.integer) or place < 0:
       return np.asarray(self)[place]
     # Past the end, `_shifts` raises the IndexError of a sequence.
     part = np.searchsorted(self._ends, place, side='right')
     return self._by_class[place + self._shifts[part]]
 
-  def __iter__(self):
+  def __iter__(self) -> Iterator[np.int64]:
     return iter(np.asarray(self))
 
-  def __array__(self, dtype=None, copy=None):
+  def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None
+                ) -> np.ndarray:
     rows = np.concatenate([self._by_class[a:b] for a, b in self._spans])
     return rows if dtype is None else rows.astype(dtype)
 
 
-def rows_by_class(columns, num_classes):
+def rows_by_class(columns: np.ndarray, num_classes: int
+                  ) -> tuple[np.ndarray, np.ndarray]:
   """Rows sorted by head column.
 
   Args:
@@ -70,7 +81,7 @@ def rows_by_class(columns, num_classes):
           np.concatenate([[0], np.cumsum(counts)]))
 
 
-def plan(config, dataset):
+def plan(config: ConfigDict, dataset: Dataset) -> task_stream.Plan:
   """Episodes of a data set, and its whole test split as the one test set.
 
   Args:
@@ -101,14 +112,15 @@ def plan(config, dataset):
   return dataclasses.replace(made, steps_per_task=step) if paper else made
 
 
-def official_key(seed):
+def official_key(seed: int) -> 'jax.Array':
   """The key that the original's pipeline draws its schedule from."""
   import jax  # pylint: disable=g-import-not-at-top
   with jax.threefry_partitionable(False):
     return jax.random.split(jax.random.PRNGKey(seed))[1]
 
 
-def schedule(*, num_tasks, num_classes, step_per_task, key):
+def schedule(*, num_tasks: int, num_classes: int, step_per_task: int,
+             key: 'jax.Array') -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Which classes the tasks of Gaussian scheduled CIFAR-100 hold.
 
   Task t stands at x = t * s, class c peaks at e // 2 + c * e where e = T * s
@@ -141,7 +153,7 @@ def schedule(*, num_tasks, num_classes, step_per_task, key):
   return probability, peaks.astype(np.int32), _draw_present(probability, key)
 
 
-def _draw_present(probability, key):
+def _draw_present(probability: np.ndarray, key: 'jax.Array') -> np.ndarray:
   """Independent 0/1 draws, int32 [T, C], no row empty."""
   import jax  # pylint: disable=g-import-not-at-top
 
@@ -161,7 +173,8 @@ def _draw_present(probability, key):
   return present
 
 
-def _episodes(config, dataset, order, masks):
+def _episodes(config: ConfigDict, dataset: Dataset, order: np.ndarray,
+              masks: np.ndarray) -> list[Rows]:
   """`Rows` of each episode."""
   labels = task_stream.used(config, dataset.train.labels)
   by_class = rows_by_class(np.argsort(order)[labels], order.size)

@@ -10,6 +10,8 @@ import dataclasses
 
 import numpy as np
 
+from promptcl.input_pipeline.streams.task_stream import Task
+
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
@@ -20,7 +22,8 @@ class Schedule:
   num_steps: int
 
 
-def schedule(task, *, num_epochs, global_batch_size, num_steps=0):
+def schedule(task: Task, *, num_epochs: int, global_batch_size: int,
+             num_steps: int = 0) -> Schedule:
   """Steps of a task, as the original counts them.
 
   All epochs together are cut into batches and only the very last remainder is
@@ -42,13 +45,13 @@ def schedule(task, *, num_epochs, global_batch_size, num_steps=0):
   return Schedule(steps, num_epochs, steps * num_epochs)
 
 
-def epoch(seed, task, number):
+def epoch(seed: int, task: Task, number: int) -> np.ndarray:
   """Places in `task.train_indices`, int64 [num_examples], of an epoch."""
   rng = np.random.default_rng([seed, task.index, number])
   return rng.permutation(task.num_examples)
 
 
-def rows(seed, task, count):
+def rows(seed: int, task: Task, count: int) -> np.ndarray:
   """Rows of the training split at the first `count` positions, int64."""
   num_epochs = -(-count // task.num_examples)
   places = [epoch(seed, task, number) for number in range(num_epochs)]

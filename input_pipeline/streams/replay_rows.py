@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """One row of a training batch with replay, as a pure function."""
 
+from collections.abc import Sequence
 import functools
-from typing import Any
+from typing import TYPE_CHECKING
 
+from ml_collections import ConfigDict
 import numpy as np
 
+from promptcl.input_pipeline.streams import order
 from promptcl.input_pipeline.streams import replay_store
+from promptcl.input_pipeline.streams import task_stream
+
+if TYPE_CHECKING:
+  from promptcl.input_pipeline.pipeline import TaskStream
 
 
 class Rows:
@@ -16,9 +23,10 @@ class Rows:
   happens to the stream's afterwards.  Any thread may ask for any row.
   """
 
-  def __init__(self, config: Any, stream: Any, task: Any, *,
-               store: replay_store.Store, offered: replay_store.Offered,
-               change: replay_store.Change, num_devices: int):
+  def __init__(self, config: ConfigDict, stream: 'TaskStream',
+               task: task_stream.Task, *, store: replay_store.Store,
+               offered: replay_store.Offered, change: replay_store.Change,
+               num_devices: int):
     """Takes what `replay_store.changes` took and gave; devices of all hosts."""
     self._config, self._stream, self._task = config, stream, task
     self._store, self._rows, self._read = store, offered.rows, stream.reader(
@@ -36,7 +44,7 @@ class Rows:
     self._pass = functools.lru_cache(maxsize=2)(self._new_pass)
     self._targets = functools.lru_cache(maxsize=8)(self._new_targets)
 
-  def mixed(self, step: int, device: int, i: int) -> dict[str, Any]:
+  def mixed(self, step: int, device: int, i: int) -> task_stream.Row:
     """Row `i` of a device (of all hosts): B new ones, then the replayed."""
     if i < self._num_new:
       return self._new(step, device * self._num_new + i)
@@ -52,8 +60,8 @@ class Rows:
     return self._replayed(content[slot], [step, number], weight=weight,
                           dark=kind == 'dark', slot=slot)
 
-  def review(self, schedule: Any, step: int, place: int, per_step: int
-             ) -> dict[str, Any]:
+  def review(self, schedule: order.Schedule, step: int, place: int,
+             per_step: int) -> task_stream.Row:
     """Row `place` of the `per_step` ones of a step, all from the store."""
     epoch, step_of_epoch = divmod(step, schedule.steps_per_epoch)
     slot = self._pass(epoch, schedule.steps_per_epoch * per_step)[
@@ -61,12 +69,13 @@ class Rows:
     seed = [self._stream.schedule(self._task).num_steps + step, place]
     return self._replayed(slot, seed, weight=1, dark=False)
 
-  def _new(self, step, number):
+  def _new(self, step: int, number: int) -> task_stream.Row:
     place = step * self._stream.global_batch_size + number
     slot = self._targets(step)[number] if 'dark' in self._kinds else None
     return self._row(self._read(place), task=self._task.index, slot=slot)
 
-  def _replayed(self, entry, seed, **options):
+  def _replayed(self, entry: int, seed: Sequence[int], **options: int
+                ) -> task_stream.Row:
     """A picture, by its place in (slots at the start, the task's stream)."""
     old = entry < len(self._store)
     image = self._store.images[entry] if old else (
@@ -78,15 +87,16 @@ class Rows:
                'label': self._labels[entry]}
     return self._row(example, replayed=1, task=self._tasks[entry], **options)
 
-  def _padding(self):
+  def _padding(self) -> task_stream.Row:
     size = self._config.input_size
     example = {'image': np.zeros((size, size, 3), np.float32),
                'label': np.int32(0)}
     return self._row(example, mask=0, weight=0, replayed=1,
                      task=self._task.index)
 
-  def _row(self, example, *, task, mask=1, weight=1, replayed=0, dark=False,
-           slot=None):
+  def _row(self, example: task_stream.Row, *, task: int, mask: int = 1,
+           weight: int = 1, replayed: int = 0, dark: bool = False,
+           slot: int | None = None) -> task_stream.Row:
     row = {**example, 'mask': np.float32(mask), 'weight': np.float32(weight),
            'replayed': np.float32(replayed)}
     if self._config.replay.masked:
@@ -96,19 +106,19 @@ class Rows:
       row |= {'dark': np.float32(dark), 'slot': np.int32(slot)}
     return row
 
-  def _new_draw(self, step, which):
+  def _new_draw(self, step: int, which: int) -> np.ndarray:
     """Slots that all devices together replay, for one kind of loss."""
     rng = np.random.default_rng([self._config.seed, self._task.index, step,
                                  which, replay_store.DRAW])
     return cycle(rng, len(self._content(step)),
                  self._num_devices * self._num_drawn)
 
-  def _new_pass(self, epoch, count):
+  def _new_pass(self, epoch: int, count: int) -> np.ndarray:
     rng = np.random.default_rng([self._config.seed, self._task.index, epoch, 0,
                                  replay_store.REVIEW])
     return cycle(rng, len(self._store), count)
 
-  def _new_targets(self, step):
+  def _new_targets(self, step: int) -> np.ndarray:
     """Slot that each new picture of a step enters; `capacity`: none."""
     size = self._stream.global_batch_size
     first = len(self._store) + step * size
@@ -119,7 +129,7 @@ class Rows:
     return targets
 
 
-def kinds(config: Any) -> tuple[str, ...]:
+def kinds(config: ConfigDict) -> tuple[str, ...]:
   """What pictures are drawn for: separately for each loss, as DER++ does.
 
   `label`: cross-entropy.  `dark`: distance to the stored logits.

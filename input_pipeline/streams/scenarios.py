@@ -11,8 +11,10 @@ schedule replaces them by overlapping episodes.
 
 import dataclasses
 
+from ml_collections import ConfigDict
 import numpy as np
 
+from promptcl.input_pipeline.read.base import Dataset
 from promptcl.input_pipeline.streams import class_orders
 from promptcl.input_pipeline.streams import domains
 from promptcl.input_pipeline.streams import gaussian
@@ -24,7 +26,7 @@ _SHUFFLE = 2
 _GAUSSIAN_EVAL_EVERY = 10
 
 
-def plan(config, dataset):
+def plan(config: ConfigDict, dataset: Dataset) -> task_stream.Plan:
   """Splits a data set into tasks.
 
   Args:
@@ -49,7 +51,7 @@ def plan(config, dataset):
       eval_sets=_ordered(config, planned.eval_sets))
 
 
-def joint(config, planned):
+def joint(config: ConfigDict, planned: task_stream.Plan) -> task_stream.Plan:
   """The same images as one task: training on everything, the upper bound.
 
   Args:
@@ -69,7 +71,7 @@ def joint(config, planned):
   return dataclasses.replace(planned, tasks=(task,), steps_per_task=0)
 
 
-def class_incremental(config, dataset):
+def class_incremental(config: ConfigDict, dataset: Dataset) -> task_stream.Plan:
   """Tasks of new classes.
 
   Args:
@@ -99,7 +101,8 @@ def class_incremental(config, dataset):
       names=[f'task_{t + 1}' for t in range(len(groups))])
 
 
-def _rows(config, dataset, split, task, classes):
+def _rows(config: ConfigDict, dataset: Dataset, split: str, task: int,
+          classes: np.ndarray) -> np.ndarray:
   """Rows of a split whose label is in `classes`, ascending."""
   labels = task_stream.used(config, getattr(dataset, split).labels)
   rows = np.flatnonzero(np.isin(labels, classes))
@@ -111,7 +114,8 @@ def _rows(config, dataset, split, task, classes):
   return rows
 
 
-def _thinned(config, tasks):
+def _thinned(config: ConfigDict, tasks: tuple[task_stream.Task, ...]
+             ) -> tuple[task_stream.Task, ...]:
   """Leaves the evaluation to every n-th task, and to the last."""
   every = config.continual.eval_every_tasks or (
       _GAUSSIAN_EVAL_EVERY if config.gaussian_schedule else 1)
@@ -120,7 +124,8 @@ def _thinned(config, tasks):
       else dataclasses.replace(task, eval_sets=()) for task in tasks)
 
 
-def _ordered(config, eval_sets):
+def _ordered(config: ConfigDict, eval_sets: tuple[task_stream.EvalSet, ...]
+             ) -> tuple[task_stream.EvalSet, ...]:
   """Test images as stored, or each set in a seeded order of its own."""
   if config.eval_order == 'stored':
     return eval_sets

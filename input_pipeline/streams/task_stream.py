@@ -10,9 +10,13 @@ is a class's place in the class order. Everything but `Task.classes` and
 from collections.abc import Sequence
 import dataclasses
 
+from ml_collections import ConfigDict
 import numpy as np
 
 from promptcl.input_pipeline.read import base
+
+Row = dict[str, np.ndarray | np.generic]  # an example
+Batch = dict[str, np.ndarray]  # examples, stacked
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,7 +82,10 @@ class Plan:
   steps_per_task: int = 0
 
 
-def make_plan(dataset, order, *, masks, train, test, names):
+def make_plan(dataset: base.Dataset, order: np.ndarray, *,
+              masks: Sequence[np.ndarray],
+              train: Sequence[np.ndarray | Sequence[int]],
+              test: Sequence[np.ndarray], names: Sequence[str]) -> Plan:
   """Puts tasks and evaluation sets together.
 
   Args:
@@ -107,11 +114,11 @@ def make_plan(dataset, order, *, masks, train, test, names):
   return Plan(tasks, eval_sets, order, dataset)
 
 
-def percent(rate, count):
+def percent(rate: float, count: int) -> int:
   """Length of the first `rate` percent, rounded as TFDS slices a split."""
   return count if rate <= 0 else min(count, round(rate * count / 100))
 
 
-def used(config, values):
+def used(config: ConfigDict, values: np.ndarray) -> np.ndarray:
   """The part of an array over a split that `config.subsample_rate` leaves."""
   return values[:percent(config.subsample_rate, len(values))]

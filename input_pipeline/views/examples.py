@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """One example, from the source to the arrays of a batch row."""
 
+from collections.abc import Sequence
 import functools
 
+from ml_collections import ConfigDict
 import numpy as np
 
+from promptcl.input_pipeline.read.base import Dataset
+from promptcl.input_pipeline.streams import task_stream
+from promptcl.input_pipeline.streams.task_stream import Task
+from promptcl.input_pipeline.views import loader
 from promptcl.input_pipeline.views import preprocess
 from promptcl.input_pipeline.views import transforms
 
@@ -20,7 +26,8 @@ class Examples:
   A pure function of its arguments: any thread may ask for any example.
   """
 
-  def __init__(self, config, dataset, class_order):
+  def __init__(self, config: ConfigDict, dataset: Dataset,
+               class_order: np.ndarray):
     """Takes a configuration, a `Dataset` and int [C], label of each column."""
     self._config = config
     self._dataset = dataset
@@ -33,7 +40,7 @@ class Examples:
     if self._input_range == 'dataset':
       self._means, self._stds = dataset.statistics()
 
-  def train(self, task, epoch, place):
+  def train(self, task: Task, epoch: int, place: int) -> task_stream.Row:
     """Augmented image of a task.
 
     Args:
@@ -51,15 +58,16 @@ class Examples:
     return {'image': self.augment(self.native(index), column, seed),
             'label': column}
 
-  def native(self, index):
+  def native(self, index: int) -> np.ndarray:
     """Picture of a row of the training split as stored, uint8 [h, w, 3]."""
     return self._dataset.train.image(index)
 
-  def columns(self, rows):
+  def columns(self, rows: int | np.ndarray) -> np.ndarray:
     """Head column of a row of the training split; int32, as many as rows."""
     return self._columns[self._dataset.train.labels[rows]]
 
-  def augment(self, image, column, seed):
+  def augment(self, image: np.ndarray, column: int | np.integer,
+              seed: Sequence[int]) -> np.ndarray:
     """Prepares a picture for training.
 
     Args:
@@ -74,7 +82,8 @@ class Examples:
     image = self._transform.train(image, np.random.default_rng(seed))
     return self._normalize(image, self._class_order[column])
 
-  def clean(self, split, indices, place):
+  def clean(self, split: str, indices: np.ndarray | Sequence[int], place: int
+            ) -> task_stream.Row:
     """Image prepared as for a test, or padding.
 
     Args:
@@ -96,7 +105,7 @@ class Examples:
             'label': self._columns[label],
             'mask': np.float32(1), 'index': np.int32(place)}
 
-  def drawn(self, task, count, *, augment):
+  def drawn(self, task: Task, count: int, *, augment: bool) -> loader.Read:
     """Training images of a task for whoever studies it.
 
     Which ones, and their augmentation, depend on (seed, task) alone and on
@@ -125,12 +134,12 @@ class Examples:
     return read
 
   @functools.cached_property
-  def _padding(self):
+  def _padding(self) -> task_stream.Row:
     size = self._config.input_size
     return {'image': np.zeros((size, size, 3), np.float32),
             'label': np.int32(0), 'mask': np.float32(0), 'index': np.int32(0)}
 
-  def _normalize(self, image, label):
+  def _normalize(self, image: np.ndarray, label: int) -> np.ndarray:
     if self._input_range != 'dataset':
       return preprocess.normalize(image, self._input_range)
     # A sequence of data sets has a mean and deviation for each of them.
@@ -138,7 +147,7 @@ class Examples:
                                 self._stds[label])
 
 
-def _input_range(config):
+def _input_range(config: ConfigDict) -> str:
   if config.input_range != 'auto':
     return config.input_range
   return 'zero_one' if config.norm_01 else 'dataset'

@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches made ahead of time, in threads (Grain), always in the same order."""
 
+from collections.abc import Callable, Iterator
+
+from promptcl.input_pipeline.streams import task_stream
+
+Read = Callable[[int], task_stream.Row]
 # Batches of examples that may wait, ready, for the consumer.
 _PREFETCH = 2
 
 
-def load(read, num_batches, *, batch_size, num_threads):
+def load(read: Read, num_batches: int, *, batch_size: int, num_threads: int
+         ) -> Iterator[task_stream.Batch]:
   """Stacks `read(0)`, `read(1)`, ... into batches.
 
   An exception of `read` surfaces, unchanged, where its batch is asked for.
@@ -33,12 +39,12 @@ def load(read, num_batches, *, batch_size, num_threads):
 class _Rows:
   """A random-access source over a function of the row number."""
 
-  def __init__(self, read, length):
+  def __init__(self, read: Read, length: int):
     self._read = read
     self._length = length
 
-  def __len__(self):
+  def __len__(self) -> int:
     return self._length
 
-  def __getitem__(self, row):
+  def __getitem__(self, row: int) -> task_stream.Row:
     return self._read(row)

@@ -26,11 +26,13 @@ MOMENTS = {
 INPUT_RANGES = ('zero_one', 'minus_one_one', 'imagenet', 'clip', 'dataset')
 AUGMENTATIONS = ('crop_flip', 'crop', 'none')
 MAX_BOX_ATTEMPTS = 100  # then the whole picture is used
+Box = tuple[int, int, int, int]  # top, left, height, width
 BLOCK = 64  # rows of output computed at a time
 
 
-def train_image(image, rng, *, resize_size, crop_size,
-                augmentation='crop_flip'):
+def train_image(image: np.ndarray, rng: np.random.Generator, *,
+                resize_size: int, crop_size: int,
+                augmentation: str = 'crop_flip') -> np.ndarray:
   """Augments one training picture.
 
   Args:
@@ -52,14 +54,16 @@ def train_image(image, rng, *, resize_size, crop_size,
   return crop_flip_resize(part, (0, 0, height, width), flip, crop_size)
 
 
-def eval_image(image, resize_size, crop_size):
+def eval_image(image: np.ndarray, resize_size: int, crop_size: int
+               ) -> np.ndarray:
   """Squeezes a uint8 [h, w, 3] picture and cuts its centre, uint8 [S, S, 3]."""
   margin = (resize_size - crop_size) // 2
   window = (margin, margin, crop_size, crop_size)
   return resize_uint8(image, resize_size, window=window)
 
 
-def resize_uint8(image, size, window=None):
+def resize_uint8(image: np.ndarray, size: int, window: Box | None = None
+                 ) -> np.ndarray:
   """Squeezes a picture to a square, or computes just a window of that square.
 
   Args:
@@ -73,7 +77,8 @@ def resize_uint8(image, size, window=None):
   return _bilinear(image, (size, size), window, dtype=np.uint8)
 
 
-def crop_flip_resize(image, box, flip, crop_size):
+def crop_flip_resize(image: np.ndarray, box: Box, flip: bool, crop_size: int
+                     ) -> np.ndarray:
   """Cuts `box` out of uint8 [h, w, c] and enlarges it, float32 [S, S, c].
 
   Args:
@@ -87,7 +92,9 @@ def crop_flip_resize(image, box, flip, crop_size):
   return _bilinear(crop, (crop_size, crop_size), None, flip=flip)
 
 
-def sample_box(rng, height, width, area=(0.05, 1.0), aspect=(3 / 4, 4 / 3)):
+def sample_box(rng: np.random.Generator, height: int, width: int,
+               area: tuple[float, float] = (0.05, 1.0),
+               aspect: tuple[float, float] = (3 / 4, 4 / 3)) -> Box:
   """Draws a crop as TensorFlow's `sample_distorted_bounding_box` does.
 
   The aspect ratio (width / height) is uniform; then the box height is uniform
@@ -116,7 +123,9 @@ def sample_box(rng, height, width, area=(0.05, 1.0), aspect=(3 / 4, 4 / 3)):
   return 0, 0, height, width
 
 
-def normalize(image, input_range, mean=None, std=None):
+def normalize(image: np.ndarray, input_range: str,
+              mean: np.ndarray | None = None, std: np.ndarray | None = None
+              ) -> np.ndarray:
   """Moves values from [0, 1] to the range a backbone was trained on.
 
   Args:
@@ -143,14 +152,15 @@ def normalize(image, input_range, mean=None, std=None):
   return _standardize(image, np.float32(mean), np.float32(std))
 
 
-def to_unit(image):
+def to_unit(image: np.ndarray) -> np.ndarray:
   """uint8 [0, 255] -> float32 [0, 1]."""
   image = image.astype(np.float32)
   image /= np.float32(255)
   return image
 
 
-def _standardize(image, mean, std):
+def _standardize(image: np.ndarray, mean: np.ndarray, std: np.ndarray
+                 ) -> np.ndarray:
   """(image - mean) / std over whole rows: broadcasting over 3 is slow."""
   *leading, width, channels = image.shape
   rows = image.reshape(*leading, width * channels) - np.tile(mean, width)
@@ -158,7 +168,9 @@ def _standardize(image, mean, std):
   return rows.reshape(image.shape)
 
 
-def _box_size(rng, height, width, bounds, aspect):
+def _box_size(rng: np.random.Generator, height: int, width: int,
+              bounds: tuple[float, ...], aspect: float
+              ) -> tuple[int, int] | None:
   """One draw of (height, width), or None where the result is out of bounds."""
   low, high = (round((bound / aspect) ** 0.5) for bound in bounds)
   if round(high * aspect) > width:
@@ -180,7 +192,9 @@ def _box_size(rng, height, width, bounds, aspect):
   return (box_height, box_width) if fits else None
 
 
-def _bilinear(image, size, window, *, flip=False, dtype=np.float32):
+def _bilinear(image: np.ndarray, size: tuple[int, int], window: Box | None, *,
+              flip: bool = False, dtype: type[np.generic] = np.float32
+              ) -> np.ndarray:
   """`dtype` [height, width, c]: `window` of `image` resized to `size`.
 
   Written over flat rows [h, w * c], which NumPy gathers several times faster
@@ -204,7 +218,8 @@ def _bilinear(image, size, window, *, flip=False, dtype=np.float32):
   return out.reshape(height, width, channels)
 
 
-def _lerp(array, low, high, weight, *, axis):
+def _lerp(array: np.ndarray, low: np.ndarray, high: np.ndarray,
+          weight: np.ndarray, *, axis: int) -> np.ndarray:
   start = array.take(low, axis)
   step = array.take(high, axis)
   step -= start
@@ -214,7 +229,8 @@ def _lerp(array, low, high, weight, *, axis):
 
 
 @functools.lru_cache(maxsize=4096)
-def _taps(size_in, size_out, channels=1, flip=False):
+def _taps(size_in: int, size_out: int, channels: int = 1, flip: bool = False
+          ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Neighbours and weight of each output position along one axis.
 
   Args:

@@ -74,11 +74,11 @@ class Squeezed:
   crop_size: int
   augmentation: str
 
-  def train(self, image, rng):
+  def train(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Augments a picture; the generator is the only source of randomness."""
     return preprocess.train_image(image, rng, **dataclasses.asdict(self))
 
-  def test(self, image):
+  def test(self, image: np.ndarray) -> np.ndarray:
     """The centre of the squeezed picture."""
     return preprocess.to_unit(preprocess.eval_image(
         image, self.resize_size, self.crop_size))
@@ -100,7 +100,7 @@ class Torchvision:
   crop_size: int
   augmentation: str
 
-  def train(self, image, rng):
+  def train(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Augments a picture; the generator is the only source of randomness."""
     if self.augmentation == 'none':
       return self.test(image)
@@ -113,7 +113,7 @@ class Torchvision:
       image = image[:, ::-1]
     return preprocess.to_unit(image)
 
-  def test(self, image):
+  def test(self, image: np.ndarray) -> np.ndarray:
     """The centre of the picture with its short side at `resize_size`."""
     whole = self.rules.whole_cifar and image.shape[:2] == CIFAR_SIZE
     side = self.crop_size if whole else self.resize_size
@@ -122,7 +122,8 @@ class Torchvision:
     return preprocess.to_unit(cut_centre(image, self.crop_size))
 
 
-def create(name, *, resize_size, crop_size, augmentation):
+def create(name: str, *, resize_size: int, crop_size: int, augmentation: str
+           ) -> Squeezed | Torchvision:
   """The transform of a name.
 
   Args:
@@ -144,7 +145,8 @@ def create(name, *, resize_size, crop_size, augmentation):
   return Torchvision(RULES[name], resize_size, crop_size, augmentation)
 
 
-def resize(image, size, resample):
+def resize(image: np.ndarray, size: tuple[int, int], resample: Image.Resampling
+           ) -> np.ndarray:
   """Pillow's resize.
 
   Args:
@@ -160,20 +162,22 @@ def resize(image, size, resample):
   return np.asarray(picture)
 
 
-def short_side(height, width, size):
+def short_side(height: int, width: int, size: int) -> tuple[int, int]:
   """(height, width) with the shorter at `size`; the longer is rounded down."""
   if height <= width:
     return size, int(size * width / height)
   return int(size * height / width), size
 
 
-def cut_centre(image, size):
+def cut_centre(image: np.ndarray, size: int) -> np.ndarray:
   """Centre [S, S, 3] of [h, w, 3]; half a pixel goes to the even offset."""
   top, left = (int(round((side - size) / 2)) for side in image.shape[:2])
   return image[top:top + size, left:left + size]
 
 
-def sample_box(rng, height, width, *, area, aspect):
+def sample_box(rng: np.random.Generator, height: int, width: int, *,
+               area: tuple[float, float], aspect: tuple[float, float]
+               ) -> tuple[int, int, int, int]:
   """Draws a crop as torchvision's RandomResizedCrop does.
 
   Unlike in `preprocess.sample_box` the area is uniform and so is the logarithm
@@ -203,7 +207,8 @@ def sample_box(rng, height, width, *, area, aspect):
   return _largest_box(height, width, *aspect)
 
 
-def _largest_box(height, width, low, high):
+def _largest_box(height: int, width: int, low: float, high: float
+                 ) -> tuple[int, int, int, int]:
   """The centred box that is as large as aspect ratios low to high allow."""
   h = min(height, round(width / low))
   w = min(width, round(height * high))

@@ -5,6 +5,8 @@ Lomonaco and Maltoni, "CORe50: a New Dataset and Benchmark for Continuous
 Object Recognition", 2017.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
+import pathlib
 import re
 
 import tensorflow_datasets as tfds
@@ -35,7 +37,7 @@ class Core50(pictures.PictureBuilder):
       page='https://vlomonaco.github.io/core50/',
       checksum='md5:745f3373fed08d69343f1058ee559e13')
 
-  def _info(self):
+  def _info(self) -> tfds.core.DatasetInfo:
     names = [f'{kind}{i + 1}' for kind in _KINDS for i in range(_PER_KIND)]
     sessions = [f's{i + 1}' for i in range(_NUM_SESSIONS)]
     return self._picture_info(
@@ -44,7 +46,8 @@ class Core50(pictures.PictureBuilder):
         tfds.features.ClassLabel(names=names),
         domain=tfds.features.ClassLabel(names=sessions))
 
-  def _split_generators(self, dl_manager):
+  def _split_generators(self, dl_manager: tfds.download.DownloadManager
+                        ) -> dict[str, Iterator[pictures.Example]]:
     path = self._fetch(dl_manager)
     with archives.open_zip(path, self.ARCHIVE) as file:
       members = _members(file.namelist())
@@ -53,7 +56,9 @@ class Core50(pictures.PictureBuilder):
         path, [m for m in members if (m[1] in TEST_SESSIONS) == is_test])
             for split, is_test in (('train', False), ('test', True))}
 
-  def _examples(self, path, members):
+  def _examples(self, path: pathlib.Path,
+                members: Sequence[tuple[str, int, int]]
+                ) -> Iterator[pictures.Example]:
     with archives.open_zip(path, self.ARCHIVE) as file:
       for name, session, number in members:
         encoded = file.read(name)
@@ -62,13 +67,14 @@ class Core50(pictures.PictureBuilder):
                        'domain': session - 1}
 
 
-def _members(names):
+def _members(names: Iterable[str]) -> list[tuple[str, int, int]]:
   """Sorted (name, session, object) of the pictures, counted from 1."""
   matches = filter(None, map(_MEMBER.fullmatch, sorted(names)))
   return [(m[0], int(m[1]), int(m[2])) for m in matches]
 
 
-def _check_complete(members, path):
+def _check_complete(members: Sequence[tuple[str, int, int]], path: pathlib.Path
+                    ) -> None:
   have = {(session, number) for _, session, number in members}
   want = {(session, number) for session in range(1, _NUM_SESSIONS + 1)
           for number in range(1, len(_KINDS) * _PER_KIND + 1)}

@@ -4,6 +4,7 @@
 Bulatov, "notMNIST dataset", 2011: about 18.7 thousand pictures.
 """
 
+from collections.abc import Mapping, Sequence
 import re
 
 import numpy as np
@@ -30,13 +31,14 @@ class Notmnist(pictures.PictureBuilder):
       page='http://yaroslavvb.blogspot.com/2011/09/notmnist-dataset.html',
       size=8458043)
 
-  def _info(self):
+  def _info(self) -> tfds.core.DatasetInfo:
     return self._picture_info(
         'Letters A to J from publicly available fonts.',
         tfds.features.Image(shape=(28, 28, 1), encoding_format='png'),
         tfds.features.ClassLabel(names=list(_LETTERS)))
 
-  def _split_generators(self, dl_manager):
+  def _split_generators(self, dl_manager: tfds.download.DownloadManager
+                        ) -> dict[str, list[pictures.Example]]:
     path = self._fetch(dl_manager)
     letters = {letter: [] for letter in _LETTERS}
     with archives.open_tar(path, self.ARCHIVE) as files:
@@ -51,7 +53,8 @@ class Notmnist(pictures.PictureBuilder):
     return dict(zip(('train', 'test'), _divide(letters), strict=True))
 
 
-def _divide(letters):
+def _divide(letters: Mapping[str, Sequence[tuple[str, bytes]]]
+            ) -> tuple[list[pictures.Example], list[pictures.Example]]:
   """Two lists of examples out of {letter: [(name, bytes)]}."""
   rng = np.random.default_rng(0)
   train, test = [], []

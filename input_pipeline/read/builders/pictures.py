@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the builders of our own have in common."""
 
+import pathlib
+from typing import Any
+
 from absl import logging
 from etils import epath
 import tensorflow_datasets as tfds
 
 from promptcl.input_pipeline.read import archives
 from promptcl.input_pipeline.read import sources
+
+Example = tuple[str, dict[str, Any]]  # key and features
 
 
 class PictureBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -25,7 +30,10 @@ class PictureBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   # TFDS would look below `promptcl`, which in a checkout is another folder.
   pkg_dir_path = epath.Path(__file__).parent
 
-  def _picture_info(self, description, image, label, **features):
+  def _picture_info(self, description: str, image: tfds.features.Image,
+                    label: tfds.features.ClassLabel,
+                    **features: tfds.features.FeatureConnector
+                    ) -> tfds.core.DatasetInfo:
     """DatasetInfo of pictures with a label and perhaps more."""
     return self.dataset_info_from_configs(
         description=description, homepage=self.ARCHIVE.page,
@@ -34,14 +42,14 @@ class PictureBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         supervised_keys=('image', 'label'),
         metadata=tfds.core.MetadataDict(skipped=[]))
 
-  def _fetch(self, dl_manager):
+  def _fetch(self, dl_manager: tfds.download.DownloadManager) -> pathlib.Path:
     """Path of the verified archive."""
     path, sha256 = archives.fetch(self.ARCHIVE, dl_manager)
     self.info.metadata.update(sha256=sha256,
                               verified=bool(self.ARCHIVE.checksum))
     return path
 
-  def _is_picture(self, name, encoded):
+  def _is_picture(self, name: str, encoded: bytes) -> bool:
     """Whether the bytes of member `name` decode; keeps count of the others."""
     if sources.decode(encoded) is not None:
       return True
@@ -50,5 +58,5 @@ class PictureBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     self.ARCHIVE.filename, name, len(encoded))
     return False
 
-  def _generate_examples(self):
+  def _generate_examples(self) -> None:
     """Unused: `_split_generators` makes the generators itself."""

@@ -4,7 +4,10 @@
 Le and Yang, "Tiny ImageNet Visual Recognition Challenge", 2015.
 """
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+import pathlib
 import re
+import zipfile
 
 import tensorflow_datasets as tfds
 
@@ -31,13 +34,14 @@ class TinyImagenet(pictures.PictureBuilder):
       page='http://cs231n.stanford.edu/reports.html',
       checksum='md5:90528d7ca1a48142e341f4ef8d21d0de')
 
-  def _info(self):
+  def _info(self) -> tfds.core.DatasetInfo:
     return self._picture_info(
         'Two hundred classes of ImageNet, squeezed to 64 x 64 pixels.',
         tfds.features.Image(shape=(64, 64, 3), encoding_format='jpeg'),
         tfds.features.ClassLabel(num_classes=_NUM_CLASSES))
 
-  def _split_generators(self, dl_manager):
+  def _split_generators(self, dl_manager: tfds.download.DownloadManager
+                        ) -> dict[str, Iterator[pictures.Example]]:
     path = self._fetch(dl_manager)
     with archives.open_zip(path, self.ARCHIVE) as file:
       ids = sorted(_lines(file, path, 'wnids.txt'))
@@ -54,7 +58,8 @@ class TinyImagenet(pictures.PictureBuilder):
     return {'train': self._examples(path, train, labels),
             'test': self._examples(path, test, labels)}
 
-  def _examples(self, path, members, labels):
+  def _examples(self, path: pathlib.Path, members: Sequence[tuple[str, str]],
+                labels: Mapping[str, int]) -> Iterator[pictures.Example]:
     with archives.open_zip(path, self.ARCHIVE) as file:
       for name, wnid in members:
         encoded = file.read(name)
@@ -62,7 +67,7 @@ class TinyImagenet(pictures.PictureBuilder):
           yield name, {'image': encoded, 'label': labels[wnid]}
 
 
-def _lines(file, path, name):
+def _lines(file: zipfile.ZipFile, path: pathlib.Path, name: str) -> list[str]:
   try:
     text = file.read(f'{_ROOT}/{name}').decode()
   except KeyError as e:
@@ -70,13 +75,14 @@ def _lines(file, path, name):
   return [line for line in text.splitlines() if line.strip()]
 
 
-def _train_members(names):
+def _train_members(names: Iterable[str]) -> list[tuple[str, str]]:
   """Sorted (name, WordNet id)."""
   matches = filter(None, map(_TRAIN.fullmatch, sorted(names)))
   return [(match[0], match[1]) for match in matches]
 
 
-def _test_members(file, path):
+def _test_members(file: zipfile.ZipFile, path: pathlib.Path
+                  ) -> list[tuple[str, str]]:
   """(name, WordNet id) of the validation pictures, from their annotations."""
   names = set(file.namelist())
   members = []
@@ -90,14 +96,15 @@ def _test_members(file, path):
   return members
 
 
-def _class_names(ids, words):
+def _class_names(ids: Sequence[str], words: Mapping[str, str]) -> list[str]:
   """First word of each class; with its id where two have the same."""
   first = [words.get(wnid, wnid).split(',')[0].strip() for wnid in ids]
   return [word if first.count(word) == 1 else f'{word} ({wnid})'
           for word, wnid in zip(first, ids, strict=True)]
 
 
-def _check_complete(path, labels, **splits):
+def _check_complete(path: pathlib.Path, labels: Mapping[str, int],
+                    **splits: Sequence[tuple[str, str]]) -> None:
   for split, members in splits.items():
     have = {wnid for _, wnid in members}
     if have != set(labels):
