@@ -12,14 +12,16 @@ more than another config:
                                   evaluation set: the upper bound
 """
 
+from collections.abc import Iterable
 import dataclasses
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
+from promptcl.input_pipeline.streams import task_stream
 from promptcl.train_lib import evaluate
 from promptcl.train_lib import program as program_lib
 from promptcl.train_lib import train
@@ -32,10 +34,13 @@ from promptcl.train_lib.resume import workdir as workdir_lib
 from promptcl.train_lib.startup import controls
 from promptcl.train_lib.startup import startup
 
+if TYPE_CHECKING:
+  from promptcl.input_pipeline.pipeline import TaskStream
+
 COLUMNS = ('avg_acc', 'micro_last_acc', 'forgetting')
 
 
-def run(program: program_lib.Program, stream: Any, workdir: str,
+def run(program: program_lib.Program, stream: 'TaskStream', workdir: str,
         results: Results) -> str:
   """Runs the config's controls and returns the table of all scores.
 
@@ -52,8 +57,8 @@ def run(program: program_lib.Program, stream: Any, workdir: str,
   return tables.comparison_table(rows, COLUMNS)
 
 
-def control(name: str, program: program_lib.Program, stream: Any, workdir: str
-            ) -> Results:
+def control(name: str, program: program_lib.Program, stream: 'TaskStream',
+            workdir: str) -> Results:
   """Results of one control; those scored at the end have the last row only."""
   if name == 'class_mean':
     return class_mean(program, stream)
@@ -70,7 +75,7 @@ def control(name: str, program: program_lib.Program, stream: Any, workdir: str
   return train.train_and_evaluate(other, stream, str(folder))
 
 
-def joint(stream: Any) -> Any:
+def joint(stream: 'TaskStream') -> 'TaskStream':
   """The stream as one task with one evaluation set of all test images."""
   merged = stream.joint()
   images = np.unique(np.concatenate([e.indices for e in stream.eval_sets]))
@@ -83,7 +88,7 @@ def joint(stream: Any) -> Any:
   return merged
 
 
-def rescore(program: program_lib.Program, stream: Any, trained: str,
+def rescore(program: program_lib.Program, stream: 'TaskStream', trained: str,
             folder: str) -> Results:
   """Scores the last state of a run on all sets of a stream.
 
@@ -117,7 +122,7 @@ def rescore(program: program_lib.Program, stream: Any, trained: str,
   return results
 
 
-def class_mean(program: program_lib.Program, stream: Any) -> Results:
+def class_mean(program: program_lib.Program, stream: 'TaskStream') -> Results:
   """Nearest class mean on L2-normalised class-token features.
 
   Means come from the training images of each task as it arrives, prepared as
@@ -143,7 +148,7 @@ def class_mean(program: program_lib.Program, stream: Any) -> Results:
   return results
 
 
-def _without(task: Any, seen_rows: np.ndarray) -> Any:
+def _without(task: task_stream.Task, seen_rows: np.ndarray) -> task_stream.Task:
   """The task with those images only whose rows were not seen before."""
   rows = np.setdiff1d(task.train_indices, seen_rows)
   return dataclasses.replace(task, train_indices=rows, num_examples=rows.size)
@@ -172,7 +177,8 @@ class _Features:
     self._query = parallel.pmap(lambda params, images: program.model.apply(
         state_lib.variables(params), images, method='class_token'))
 
-  def __call__(self, batches: Any) -> tuple[np.ndarray, np.ndarray]:
+  def __call__(self, batches: Iterable[task_stream.Batch]
+               ) -> tuple[np.ndarray, np.ndarray]:
     """-> features [N, D] of unit length, labels [N], padding left out."""
     parts = []
     for batch in batches:

@@ -8,16 +8,27 @@ first time a set is scored and reused for the rest of the run, as far as
 
 from collections.abc import Callable, Iterable
 import itertools
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
+from ml_collections import ConfigDict
 import numpy as np
 
+from promptcl.input_pipeline.streams.task_stream import EvalSet
+from promptcl.input_pipeline.streams.task_stream import Task
+from promptcl.models.classifier import PromptedClassifier
 from promptcl.models.parts import base
 from promptcl.train_lib.core import parallel
+from promptcl.train_lib.core.state import FlatParams
+from promptcl.train_lib.core.state import TrainState
+from promptcl.train_lib.program import Program
 from promptcl.train_lib.records.results import Scores
 from promptcl.train_lib.steps import eval_step
 from promptcl.train_lib.steps import train_step as steps
+from promptcl.train_lib.steps.train_step import Batch
+
+if TYPE_CHECKING:
+  from promptcl.input_pipeline.pipeline import TaskStream
 
 _NUM_SHOWN = 32
 
@@ -32,7 +43,7 @@ class Evaluator:
     between_batches: called so; may raise to abandon an evaluation.
   """
 
-  def __init__(self, program: Any, stream: Any,
+  def __init__(self, program: Program, stream: 'TaskStream',
                devices: parallel.Devices = None):
     config, model = program.config, program.model
     self.headline = headline(config, model)
@@ -46,16 +57,17 @@ class Evaluator:
                                  num_domains=num_domains(config, stream),
                                  class_tasks=class_tasks(config, stream)),
         in_axes=(0, 0, 0, 0, None, None, None, 0), devices=devices)
-    self._vectors = lambda state, frozen: None
+    self._vectors: Callable[..., jax.Array | None] = (
+        lambda state, frozen: None)
     if model.reads_sentences:
       self._vectors = parallel.pmap(
           eval_step.make_class_vectors(model), devices=devices)
-    self._queries: dict[tuple[int, int], Any] = {}
-    self.shown: dict[int, dict[str, Any]] = {}
+    self._queries: dict[tuple[int, int], base.Query] = {}
+    self.shown: dict[int, dict[str, parallel.PyTree]] = {}
     self._room = config.eval_cache_mib * 2**20
 
-  def __call__(self, state: Any, frozen: Any, task: Any, *, compare: bool
-               ) -> dict[int, Scores]:
+  def __call__(self, state: TrainState, frozen: FlatParams, task: Task, *,
+               compare: bool) -> dict[int, Scores]:
     """Scores the evaluation sets of `task`.
 
     Args:
@@ -69,22 +81,23 @@ class Evaluator:
                                competing, compare, vectors)
             for index in task.eval_sets}
 
-  def _competing(self, task: Any) -> np.ndarray:
+  def _competing(self, task: Task) -> np.ndarray:
     """Classes [C] that compete in the class-incremental score."""
     if self._config.eval_classes == 'all':
       return np.ones(self._stream.num_classes, bool)
     seen = [t.class_mask for t in self._stream.tasks[:task.index + 1]]
     return np.any(seen, axis=0)
 
-  def _batches(self, eval_set: Any) -> Iterable[Any]:
+  def _batches(self, eval_set: EvalSet) -> Iterable[Batch]:
     """Device batches [n, B, ...] of a set, at most `num_eval_steps`."""
     limit = self._config.num_eval_steps
     return itertools.islice(
         parallel.prefetch(self._stream.eval_batches(eval_set), self._devices),
         limit if limit > 0 else None)
 
-  def _score(self, state: Any, frozen: Any, eval_set: Any,
-             competing: np.ndarray, compare: bool, vectors: Any) -> Scores:
+  def _score(self, state: TrainState, frozen: FlatParams, eval_set: EvalSet,
+             competing: np.ndarray, compare: bool, vectors: jax.Array | None
+             ) -> Scores:
     info = steps.TaskInfo.create(
         eval_set.index, eval_set.class_mask, first_step=0, steps_per_epoch=1)
     sums = []
@@ -98,7 +111,7 @@ class Evaluator:
       self.between_batches()
     return self._scores(eval_set, parallel.unreplicate(sums), compare)
 
-  def _show(self, index: int, batch: Any, sown: Any) -> None:
+  def _show(self, index: int, batch: Batch, sown: parallel.PyTree) -> None:
     """Keeps what was sown for the first images of a set, if anything."""
     if not sown:
       return
@@ -107,8 +120,8 @@ class Evaluator:
         'image': parallel.unreplicate(batch['image']),
         **parallel.unreplicate(sown)})
 
-  def _features(self, frozen: Any, batch: Any, position: tuple[int, int]
-                ) -> Any:
+  def _features(self, frozen: FlatParams, batch: Batch,
+                position: tuple[int, int]) -> base.Query:
     """Query features of the batch at a position, kept while there is room."""
     if position in self._queries:
       return self._queries[position]
@@ -119,7 +132,8 @@ class Evaluator:
       self._room -= size
     return query
 
-  def _scores(self, eval_set: Any, sums: list[Any], compare: bool) -> Scores:
+  def _scores(self, eval_set: EvalSet, sums: list[dict[str, parallel.PyTree]],
+              compare: bool) -> Scores:
     total = sum(int(s['total']) for s in sums)
     self._check_total(eval_set, total)
     names = [name for name in sums[0]['correct'] if compare
@@ -134,7 +148,7 @@ class Evaluator:
         loss=float(sum(s['loss'][self.headline] for s in sums) / total),
         prompt_counts=counts)
 
-  def _check_total(self, eval_set: Any, total: int) -> None:
+  def _check_total(self, eval_set: EvalSet, total: int) -> None:
     """Every image once, unless the config says otherwise."""
     config = self._config
     if config.eval_drop_remainder or config.num_eval_steps > 0:
@@ -144,13 +158,14 @@ class Evaluator:
                            f'{eval_set.num_examples}')
 
 
-def due_after_task(config: Any, stream: Any, task: Any) -> bool:
+def due_after_task(config: ConfigDict, stream: 'TaskStream', task: Task
+                   ) -> bool:
   """Whether a task is followed by an evaluation."""
   last = task.index == len(stream.tasks) - 1
   return bool(task.eval_sets) and (last or not config.eval_last_only)
 
 
-def due_after_step(config: Any, step: int, steps_per_epoch: int) -> bool:
+def due_after_step(config: ConfigDict, step: int, steps_per_epoch: int) -> bool:
   """Whether to evaluate after `step` (from 1) of a task, its end aside."""
   if config.eval_last_only:
     return False
@@ -159,21 +174,21 @@ def due_after_step(config: Any, step: int, steps_per_epoch: int) -> bool:
   return config.eval_every_steps > 0 and step % config.eval_every_steps == 0
 
 
-def num_domains(config: Any, stream: Any) -> int:
+def num_domains(config: ConfigDict, stream: 'TaskStream') -> int:
   """Domains whose classes have head columns of their own; else 1."""
   if config.continual.domain_outputs != 'separate':
     return 1
   return stream.num_classes // int(np.sum(stream.eval_sets[0].class_mask))
 
 
-def class_tasks(config: Any, stream: Any) -> np.ndarray | None:
+def class_tasks(config: ConfigDict, stream: 'TaskStream') -> np.ndarray | None:
   """The task that each class came with, [C], if that is asked for."""
   if not config.eval_until_own_task:
     return None
   return np.argmax([task.class_mask for task in stream.tasks], axis=0)
 
 
-def headline(config: Any, model: Any) -> str:
+def headline(config: ConfigDict, model: PromptedClassifier) -> str:
   """The selection that `avg_acc` and `accuracy_n` speak of."""
   name = 'batch' if eval_step.votes_at_test(config, model) else 'per_sample'
   return name + ('_task_inc' if config.continual.eval_task_inc else '')

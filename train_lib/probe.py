@@ -11,17 +11,23 @@ pay nothing.  All hosts ask alike, and each question is compiled once a run.
 
 from collections.abc import Callable, Iterator, Sequence
 import copy
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
+from promptcl.input_pipeline.streams.task_stream import Task
 from promptcl.models.parts import base
 from promptcl.train_lib.core import parallel
 from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.program import Program
+from promptcl.train_lib.records import run_log
 from promptcl.train_lib.steps import collection
 from promptcl.train_lib.steps import fisher
 from promptcl.train_lib.steps import train_step as steps
+
+if TYPE_CHECKING:
+  from promptcl.input_pipeline.pipeline import TaskStream
 
 
 class Probe:
@@ -38,15 +44,17 @@ class Probe:
     log: the `RunLog`; None for none.
   """
 
-  def __init__(self, program: Any, stream: Any, frozen: Any,
-               devices: parallel.Devices = None, log: Any = None):
+  def __init__(self, program: Program, stream: 'TaskStream',
+               frozen: state_lib.FlatParams, devices: parallel.Devices = None,
+               log: run_log.RunLog | None = None):
     self.program, self.stream, self.frozen = program, stream, frozen
-    self.task: Any = None
-    self.state: Callable[[], Any] | None = None
+    self.task: Task | None = None
+    self.state: Callable[[], state_lib.TrainState] | None = None
     self.devices, self.log = devices, log
-    self._compiled: dict[str, Callable[..., Any]] = {}
+    self._compiled: dict[str, Callable[..., parallel.PyTree]] = {}
 
-  def at(self, task: Any, state: Callable[[], Any] | None = None) -> 'Probe':
+  def at(self, task: Task,
+         state: Callable[[], state_lib.TrainState] | None = None) -> 'Probe':
     """The probe of a task; what is compiled is shared."""
     other = copy.copy(self)
     other.task, other.state = task, state
@@ -169,8 +177,9 @@ class Probe:
         [part[name].reshape(-1, *part[name].shape[2:]) for part in parts]
     )[:self.task.num_examples] for name in parts[0]}
 
-  def _ask_drawn(self, ask: Callable[..., Any], state: state_lib.TrainState,
-                 count: int, augment: bool) -> Iterator[Any]:
+  def _ask_drawn(self, ask: Callable[..., parallel.PyTree],
+                 state: state_lib.TrainState, count: int, augment: bool
+                 ) -> Iterator[parallel.PyTree]:
     """`ask(params, frozen, batch)`, this host's results [n, ...]."""
     params = parallel.replicate(dict(state.params), self.devices)
     batches = self.stream.drawn_batches(
@@ -178,8 +187,9 @@ class Probe:
     for batch in parallel.prefetch(batches, self.devices):
       yield parallel.local(ask(params, self.frozen, batch))
 
-  def _sum_over_images(self, add: Callable[..., Any], zero: Any, of_state: Any
-                       ) -> Any:
+  def _sum_over_images(self, add: Callable[..., parallel.PyTree],
+                       zero: parallel.PyTree, of_state: parallel.PyTree
+                       ) -> parallel.PyTree:
     """`add(total, of_state, frozen, batch, info)` over the task's images.
 
     Args:
@@ -203,8 +213,8 @@ class Probe:
         lambda tree: jax.lax.psum(tree, parallel.AXIS)), in_axes=0)
     return parallel.unreplicate(merge(total))
 
-  def _pmap(self, name: str, make: Callable[[], Callable[..., Any]], *,
-            in_axes: Any) -> Callable[..., Any]:
+  def _pmap(self, name: str, make: Callable[[], Callable[..., parallel.PyTree]],
+            *, in_axes: parallel.Axes) -> Callable[..., parallel.PyTree]:
     """The compiled function of that name, made when it is first needed."""
     if name not in self._compiled:
       self._compiled[name] = parallel.pmap(
@@ -212,5 +222,6 @@ class Probe:
     return self._compiled[name]
 
 
-def _of_batch(inputs: Callable[..., Any]) -> Callable[..., Any]:
+def _of_batch(inputs: Callable[..., dict[str, jax.Array]]
+              ) -> Callable[..., dict[str, jax.Array]]:
   return lambda params, frozen, batch: inputs(params, frozen, batch['image'])

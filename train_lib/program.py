@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a checked config and a task stream to what training needs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 import optax
 
+from promptcl.input_pipeline.streams.task_stream import Task
 from promptcl.models import classifier
 from promptcl.models.networks import backbones
 from promptcl.models.parts import base
@@ -20,9 +21,14 @@ from promptcl.train_lib.around import projection
 from promptcl.train_lib.around import rebalancing
 from promptcl.train_lib.around import regularization
 from promptcl.train_lib.around import replay
+from promptcl.train_lib.core import parallel
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.steps import optimizer as optimizer_lib
 
+if TYPE_CHECKING:
+  from promptcl.input_pipeline.pipeline import TaskStream
+
+Leaf = TypeVar('Leaf', jax.Array, jax.ShapeDtypeStruct)
 RANDOM = pretrained.RANDOM  # value of init_checkpoint
 
 
@@ -38,11 +44,11 @@ class Program:
     fill: what the method makes of fresh parameters, see `method.Fill`.
   """
 
-  config: Any
+  config: ml_collections.FrozenConfigDict
   model: classifier.PromptedClassifier
   method: base.Method
   optimizer: optax.GradientTransformationExtraArgs
-  backbone_params: Any
+  backbone_params: parallel.PyTree
   draw: state_lib.Draw
   fill: base.Fill = base.as_drawn(())
 
@@ -51,7 +57,8 @@ class Program:
     """Flat `{path: shape}` of the whole model."""
     return state_lib.shapes(self.draw)
 
-  def split(self, params: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+  def split(self, params: Mapping[str, Leaf]
+            ) -> tuple[dict[str, Leaf], dict[str, Leaf]]:
     """Flat parameters (or shapes) -> (frozen, trainable)."""
     return state_lib.partition(params, self.config.freeze_part,
                                self.config.thaw,
@@ -65,8 +72,8 @@ class Program:
     return frozen, state_lib.create(trainable, self.method, self.optimizer)
 
 
-def create(config: Any, num_classes: int, class_names: Sequence[str] = ()
-           ) -> Program:
+def create(config: ml_collections.ConfigDict, num_classes: int,
+           class_names: Sequence[str] = ()) -> Program:
   """Builds the program and reads the checkpoint; compiles nothing.
 
   Args:
@@ -138,7 +145,8 @@ def check_learning(program: Program, learning: base.Learning) -> None:
                      f'step, which {jax.device_count()} devices cannot share')
 
 
-def config_of(config: Any, learning: base.Learning) -> Any:
+def config_of(config: ml_collections.ConfigDict, learning: base.Learning
+              ) -> ml_collections.FrozenConfigDict:
   """The config of a kind of phases."""
   # A frozen config hands out its groups, not copies, to whoever thaws it.
   config = ml_collections.ConfigDict(config).copy_and_resolve_references()
@@ -146,25 +154,25 @@ def config_of(config: Any, learning: base.Learning) -> Any:
   return ml_collections.FrozenConfigDict(config)
 
 
-def optimizer_of(config: Any, method: base.Method
+def optimizer_of(config: ml_collections.ConfigDict, method: base.Method
                  ) -> optax.GradientTransformationExtraArgs:
   """The optimizer that a config asks for around a method."""
   return optimizer_lib.create(config, method.transform, method.step_transform)
 
 
-def unflatten(flat: dict[str, Any]) -> Any:
+def unflatten(flat: Mapping[str, Leaf]) -> parallel.PyTree:
   """`{slash path: leaf}` -> nested tree."""
   return state_lib.variables(flat)['params']
 
 
-def num_steps(program: Program, stream: Any) -> list[int]:
+def num_steps(program: Program, stream: 'TaskStream') -> list[int]:
   """Optimizer steps of each task, over all its phases."""
   return [sum(phase.schedule.num_steps
               for phase in program.method.phases(stream, task))
           for task in stream.tasks]
 
 
-def steps_on_images(program: Program, stream: Any, task: Any) -> int:
+def steps_on_images(program: Program, stream: 'TaskStream', task: Task) -> int:
   """Optimizer steps of a task that make the prompted pass."""
   kinds = {'': base.PLAIN, **program.method.learning}
   return sum(phase.schedule.num_steps
@@ -172,12 +180,12 @@ def steps_on_images(program: Program, stream: Any, task: Any) -> int:
              if kinds[phase.kind].loss is None)
 
 
-def num_elements(leaves: dict[str, Any]) -> int:
+def num_elements(leaves: Mapping[str, Leaf]) -> int:
   """Number of parameters in flat leaves or shapes."""
   return sum(int(np.prod(x.shape)) for x in leaves.values())
 
 
-def plan(program: Program, stream: Any, workdir: str) -> str:
+def plan(program: Program, stream: 'TaskStream', workdir: str) -> str:
   """What is about to happen, for people: printed at start and by --dry_run."""
   config = program.config
   frozen, trainable = program.split(program.shapes)

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all tasks of a run share: compiled steps, evaluator, log, progress."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 import contextlib
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 
+from promptcl.input_pipeline.streams.task_stream import Task
 from promptcl.models.parts import base
 from promptcl.train_lib import evaluate
 from promptcl.train_lib import probe as probe_lib
@@ -17,7 +18,16 @@ from promptcl.train_lib.core import parallel
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.records import run_log
 from promptcl.train_lib.resume import progress as progress_lib
+from promptcl.train_lib.steps import train_metrics
 from promptcl.train_lib.steps import train_step as steps
+from promptcl.train_lib.steps.train_step import Batch
+
+if TYPE_CHECKING:
+  from promptcl.input_pipeline.pipeline import TaskStream
+  from promptcl.input_pipeline.replay import ReplayStream
+
+TrainStep = Callable[
+    ..., tuple[state_lib.TrainState, train_metrics.TrainMetrics]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +35,8 @@ class Run:
   """What all tasks of a run share.
 
   Attributes:
-    program, stream: from `prepare`.
+    program: from `prepare`.
+    stream: from `prepare`, with a store.
     frozen: replicated.
     train_steps: of each kind of phase, compiled once.
     evaluator: scores evaluation sets.
@@ -36,17 +47,17 @@ class Run:
   """
 
   program: program_lib.Program
-  stream: Any
-  frozen: Any
-  train_steps: Mapping[str, Any]
+  stream: 'ReplayStream'
+  frozen: state_lib.FlatParams
+  train_steps: Mapping[str, TrainStep]
   evaluator: evaluate.Evaluator
   probe: probe_lib.Probe
   log: run_log.RunLog
   progress: progress_lib.Progress
   zero_shot: zero_shot_lib.ZeroShot | None = None
 
-  def batches(self, state: Any, phase: base.Phase, task: Any, num_done: int
-              ) -> Iterable[Any]:
+  def batches(self, state: state_lib.TrainState, phase: base.Phase, task: Task,
+              num_done: int) -> Iterable[Batch]:
     """Device batches of all steps of a phase but the `num_done` first.
 
     `state` is the replicated one before the first of them.
@@ -58,7 +69,8 @@ class Run:
       batches = map(parallel.host_share, batches)
     return parallel.prefetch(batches)
 
-  def measure(self, state: Any, task: Any) -> dict[str, float]:
+  def measure(self, state: state_lib.TrainState, task: Task
+              ) -> dict[str, float]:
     """Shares that are measured beside scores, where these are due."""
     if self.zero_shot is None or not evaluate.due_after_task(
         self.program.config, self.stream, task):
@@ -69,9 +81,9 @@ class Run:
       self.progress.stop_if_asked(state)
 
 
-def start(program: program_lib.Program, stream: Any, frozen: Any,
-          evaluator: evaluate.Evaluator, log: run_log.RunLog,
-          progress: progress_lib.Progress) -> Run:
+def start(program: program_lib.Program, stream: 'ReplayStream',
+          frozen: state_lib.FlatParams, evaluator: evaluate.Evaluator,
+          log: run_log.RunLog, progress: progress_lib.Progress) -> Run:
   """Puts the frozen parameters on the devices and makes the train steps."""
   frozen = parallel.replicate(frozen)
   train_steps = {kind: make_train_step(program, kind, stream.global_batch_size)
@@ -86,7 +98,7 @@ def start(program: program_lib.Program, stream: Any, frozen: Any,
 
 
 def make_train_step(program: program_lib.Program, kind: str, batch_size: int
-                    ) -> Any:
+                    ) -> TrainStep:
   """The pmapped step of phases of a kind; `batch_size` is the stream's."""
   learning = program.method.learning.get(kind, base.PLAIN)
   config = program_lib.config_of(program.config, learning)
@@ -100,7 +112,7 @@ def make_train_step(program: program_lib.Program, kind: str, batch_size: int
       donate_argnums=() if jax.config.jax_debug_nans else 0)
 
 
-def check_frozen(run: Run, task: Any, checksum: str) -> None:
+def check_frozen(run: Run, task: Task, checksum: str) -> None:
   """Whether what is frozen is what it was, after the last task.
 
   Raises:
@@ -114,8 +126,9 @@ def check_frozen(run: Run, task: Any, checksum: str) -> None:
                          f'{checksum} and is {now}')
 
 
-def open_log(program: program_lib.Program, stream: Any, workdir: str,
-             first_step: int) -> Any:
+def open_log(program: program_lib.Program, stream: 'TaskStream', workdir: str,
+             first_step: int
+             ) -> contextlib.AbstractContextManager[run_log.RunLog]:
   """Context that gives the `RunLog` of a run and closes it."""
   return contextlib.closing(run_log.RunLog(
       workdir, program.config, num_tasks=len(stream.tasks),

@@ -3,11 +3,14 @@
 
 import contextlib
 import functools
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
+from ml_collections import ConfigDict
 
 from promptcl import input_pipeline
+from promptcl.input_pipeline.streams.order import Schedule
+from promptcl.input_pipeline.streams.task_stream import Task
 from promptcl.models.parts import base
 from promptcl.train_lib import evaluate
 from promptcl.train_lib import probe as probe_lib
@@ -27,8 +30,11 @@ from promptcl.train_lib.resume import workdir as workdir_lib
 from promptcl.train_lib.resume.checkpoint import TRAINED
 from promptcl.train_lib.steps import train_step as steps
 
+if TYPE_CHECKING:
+  from promptcl.input_pipeline.pipeline import TaskStream
 
-def prepare(config: Any) -> tuple[program_lib.Program, Any]:
+
+def prepare(config: ConfigDict) -> tuple[program_lib.Program, 'TaskStream']:
   """Opens data and checkpoint; compiles nothing.
 
   Returns:
@@ -47,8 +53,8 @@ def prepare(config: Any) -> tuple[program_lib.Program, Any]:
   return program, stream
 
 
-def train_and_evaluate(program: program_lib.Program, stream: Any, workdir: str
-                       ) -> Results:
+def train_and_evaluate(program: program_lib.Program, stream: 'TaskStream',
+                       workdir: str) -> Results:
   """Learns the tasks one after the other and scores all tasks so far.
 
   Continues where the newest checkpoint in `workdir` was written.
@@ -113,7 +119,8 @@ def train_and_evaluate(program: program_lib.Program, stream: Any, workdir: str
   return results
 
 
-def train_task(run: run_lib.Run, state: Any, task: Any) -> Any:
+def train_task(run: run_lib.Run, state: state_lib.TrainState, task: Task
+               ) -> state_lib.TrainState:
   """One task, or what is left of it: the method's hook, its phases, its hook.
 
   Args:
@@ -139,8 +146,8 @@ def train_task(run: run_lib.Run, state: Any, task: Any) -> Any:
   return state
 
 
-def train_phase(run: run_lib.Run, state: Any, task: Any, phase: Any
-                ) -> Any:
+def train_phase(run: run_lib.Run, state: state_lib.TrainState, task: Task,
+                phase: base.Phase) -> state_lib.TrainState:
   """The steps of the phase at work that are not done yet.
 
   A checkpoint is older than the evaluation after its step, which therefore
@@ -168,15 +175,16 @@ def train_phase(run: run_lib.Run, state: Any, task: Any, phase: Any
   return state
 
 
-def evaluate_within(run: run_lib.Run, state: Any, task: Any, schedule: Any,
-                    i: int) -> None:
+def evaluate_within(run: run_lib.Run, state: state_lib.TrainState, task: Task,
+                    schedule: Schedule, i: int) -> None:
   """Evaluates after step `i` of a phase if that is due, its end aside."""
   if task.eval_sets and i < schedule.num_steps and evaluate.due_after_step(
       run.program.config, i, schedule.steps_per_epoch):
     score(run, state, task, compare=False)
 
 
-def score_task(run: run_lib.Run, state: Any, task: Any) -> dict[int, Scores]:
+def score_task(run: run_lib.Run, state: state_lib.TrainState, task: Task
+               ) -> dict[int, Scores]:
   """Scores of a task that is done, by set; none where none are due."""
   if not evaluate.due_after_task(run.program.config, run.stream, task):
     return {}
@@ -187,8 +195,8 @@ def score_task(run: run_lib.Run, state: Any, task: Any) -> dict[int, Scores]:
   return scores
 
 
-def score(run: run_lib.Run, state: Any, task: Any, *, compare: bool
-          ) -> dict[int, Scores]:
+def score(run: run_lib.Run, state: state_lib.TrainState, task: Task, *,
+          compare: bool) -> dict[int, Scores]:
   """One evaluation; a signal that comes meanwhile ends it and saves the run."""
   try:
     scores = run.evaluator(state, run.frozen, task, compare=compare)
@@ -198,30 +206,31 @@ def score(run: run_lib.Run, state: Any, task: Any, *, compare: bool
   return scores
 
 
-def begin_task(program: program_lib.Program, state: Any, task: Any,
-               probe: probe_lib.Probe) -> Any:
+def begin_task(program: program_lib.Program, state: state_lib.TrainState,
+               task: Task, probe: probe_lib.Probe) -> state_lib.TrainState:
   """New optimizer, then the method's hook; replicated state in and out."""
   return between_steps(
       program, state, task, program.method.begin_task, probe,
       renew=program.config.reinit_optimizer and task.index > 0)
 
 
-def begin_phase(program: program_lib.Program, state: Any, task: Any,
-                phase: base.Phase, probe: probe_lib.Probe) -> Any:
+def begin_phase(program: program_lib.Program, state: state_lib.TrainState,
+                task: Task, phase: base.Phase, probe: probe_lib.Probe
+                ) -> state_lib.TrainState:
   """New optimizer if the phase has one of its own, then the phase's hook."""
   return between_steps(program, state, task, phase.begin, probe,
                        renew=bool(phase.kind))
 
 
-def end_task(program: program_lib.Program, state: Any, task: Any,
-             probe: probe_lib.Probe) -> Any:
+def end_task(program: program_lib.Program, state: state_lib.TrainState,
+             task: Task, probe: probe_lib.Probe) -> state_lib.TrainState:
   """The method's hook after a task; replicated state in and out."""
   return between_steps(program, state, task, program.method.end_task, probe)
 
 
-def between_steps(program: program_lib.Program, state: Any, task: Any,
-                  hook: base.Hook, probe: probe_lib.Probe, *,
-                  renew: bool = False) -> Any:
+def between_steps(program: program_lib.Program, state: state_lib.TrainState,
+                  task: Task, hook: base.Hook, probe: probe_lib.Probe, *,
+                  renew: bool = False) -> state_lib.TrainState:
   """A new optimizer if asked for, then a hook; replicated in and out."""
   if not renew and hook is base.keep_state:
     return state

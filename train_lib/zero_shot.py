@@ -19,27 +19,36 @@ ZS_strict, ZS_routed and dZS without a task are means over the data sets after
 the last task or, without any, these averages.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import itertools
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 import numpy as np
 
 from promptcl import input_pipeline
+from promptcl.input_pipeline.streams.task_stream import Task
+from promptcl.models.classifier import PromptedClassifier
 from promptcl.models.networks import clip
 from promptcl.models.networks import similarity
 from promptcl.models.networks import text as text_lib
+from promptcl.models.parts import base
 from promptcl.train_lib.core import parallel
 from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.program import Program
 from promptcl.train_lib.records import zero_shot_scores as scores
 from promptcl.train_lib.steps import train_step as steps
+from promptcl.train_lib.steps.train_step import Batch
+
+if TYPE_CHECKING:
+  from promptcl.input_pipeline.pipeline import TaskStream
 
 Array = jax.Array
 
 
-def check(program: Any, stream: Any) -> None:
+def check(program: Program, stream: 'TaskStream') -> None:
   """Whether `config.zero_shot` can be measured; data sets must be there.
 
   Raises:
@@ -58,7 +67,8 @@ def check(program: Any, stream: Any) -> None:
   held_out(config, stream)
 
 
-def held_out(config: Any, stream: Any) -> dict[str, Any]:
+def held_out(config: ConfigDict, stream: 'TaskStream'
+             ) -> dict[str, 'TaskStream']:
   """Streams of `config.zero_shot.datasets`, by name."""
   return {name: input_pipeline.build_held_out(
       config, name, global_batch_size=stream.global_batch_size,
@@ -66,13 +76,14 @@ def held_out(config: Any, stream: Any) -> dict[str, Any]:
           for name in config.zero_shot.datasets}
 
 
-def similarities(frozen: Any, embeddings: Array, text: Array) -> Array:
+def similarities(frozen: state_lib.FlatParams, embeddings: Array, text: Array
+                 ) -> Array:
   """CLIP's logits of embeddings [B, E] and sentences [N, E]: [B, N]."""
   scale = jnp.exp(frozen[f'backbone/{clip.SCALE}'])
   return scale * similarity.cosine(embeddings, text)
 
 
-def make_step(model: Any) -> Callable[..., dict[str, Array]]:
+def make_step(model: PromptedClassifier) -> Callable[..., dict[str, Array]]:
   """-> `step(state, frozen, batch, query, plain, text, names, seen)`: counts.
 
   Args of the step:
@@ -123,7 +134,8 @@ class ZeroShot:
     between_batches: called so; may raise to abandon a measurement.
   """
 
-  def __init__(self, program: Any, stream: Any, frozen: Any):
+  def __init__(self, program: Program, stream: 'TaskStream',
+               frozen: state_lib.FlatParams):
     """`frozen` is replicated."""
     self.between_batches: Callable[[], None] = lambda: None
     self._stream, self._frozen = stream, frozen
@@ -144,7 +156,8 @@ class ZeroShot:
       before = [parallel.local(plain(batch)[1]) for batch in _batches(other)]
       self._sets[name] = other, step, text, plain, before
 
-  def __call__(self, state: Any, task: Any) -> dict[str, float]:
+  def __call__(self, state: state_lib.TrainState, task: Task
+               ) -> dict[str, float]:
     """Shares after a task by name, as far as there are names to tell.
 
     Args:
@@ -163,7 +176,7 @@ class ZeroShot:
                                       counts['difference'])
     return values
 
-  def _counts(self, state: Any, name: str, seen: np.ndarray
+  def _counts(self, state: state_lib.TrainState, name: str, seen: np.ndarray
               ) -> dict[str, float]:
     """What the step returns, over all images of a set."""
     stream, step, text, plain, logits = self._sets[name]
@@ -177,8 +190,9 @@ class ZeroShot:
         counts[key] for counts in parts)) for key in parts[0]}
 
 
-def _plain_pass(query: Any, frozen: Any, text: np.ndarray
-                ) -> Callable[[Any], Any]:
+def _plain_pass(query: Callable[..., base.Query], frozen: state_lib.FlatParams,
+                text: np.ndarray
+                ) -> Callable[[Batch], tuple[base.Query, Array]]:
   """-> `plain(batch)`: its query, and its logits [n, B, N].
 
   One program before learning and after, so that not even rounding differs.
@@ -192,7 +206,7 @@ def _plain_pass(query: Any, frozen: Any, text: np.ndarray
   return plain
 
 
-def _batches(stream: Any) -> Any:
+def _batches(stream: 'TaskStream') -> Iterator[Batch]:
   """Device batches of all test images."""
   return parallel.prefetch(itertools.chain.from_iterable(
       map(stream.eval_batches, stream.eval_sets)))

@@ -6,7 +6,7 @@ columns, and record what they did in their states.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from promptcl.models.parts import base
+from promptcl.train_lib.core.state import TrainState
 
 Array = jax.Array
 MEMORY = 'pgp'
@@ -31,6 +32,9 @@ class Leaked(NamedTuple):
 
   steps: Array
   shares: dict[str, Array]
+
+
+Record = Removed | Leaked
 
 
 def project_gradients(spaces: Sequence[base.Space]
@@ -87,7 +91,7 @@ def share_inside(rows: Sequence[Array], basis: Array) -> Array:
   return jnp.where(total > 0, inside / jnp.where(total > 0, total, 1.0), 0.0)
 
 
-def scalars(state: Any) -> dict[str, float]:
+def scalars(state: TrainState) -> dict[str, float]:
   """What a task's projection did, for the log.
 
   `pgp_rank_NAME`: columns that projected; `pgp_removed_NAME`: share of gradient
@@ -109,14 +113,15 @@ def scalars(state: Any) -> dict[str, float]:
   return found
 
 
-def zeroed(opt_state: Any) -> Any:
+def zeroed(opt_state: optax.OptState) -> optax.OptState:
   """The optimizer's state with records that start anew."""
   return jax.tree.map(
       lambda node: jax.tree.map(np.zeros_like, node) if _is_record(node)
       else node, opt_state, is_leaf=_is_record)
 
 
-def mean_shares(kind: Any, opt_state: Any) -> dict[str, float]:
+def mean_shares(kind: type[Record], opt_state: optax.OptState
+                ) -> dict[str, float]:
   """Means over steps; none before the first step."""
   return {name: float(share) / float(node.steps)
           for node in jax.tree.leaves(opt_state, is_leaf=_is_record)
@@ -124,14 +129,14 @@ def mean_shares(kind: Any, opt_state: Any) -> dict[str, float]:
           for name, share in node.shares.items()}
 
 
-def _nothing(kind: Any, spaces: Sequence[base.Space]) -> Any:
+def _nothing(kind: type[Record], spaces: Sequence[base.Space]) -> Record:
   return kind(jnp.zeros(()), {space.name: jnp.zeros(()) for space in spaces})
 
 
-def _added(state: Any, shares: dict[str, Array]) -> Any:
+def _added(state: Record, shares: dict[str, Array]) -> Record:
   return type(state)(state.steps + 1, {
       name: state.shares[name] + share for name, share in shares.items()})
 
 
-def _is_record(node: Any) -> bool:
+def _is_record(node: object) -> bool:
   return isinstance(node, (Removed, Leaked))

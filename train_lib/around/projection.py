@@ -25,13 +25,14 @@ free as well.  What a task trains with is fixed when it begins: nothing of its
 own, and nothing at all in the first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 from jax.experimental import multihost_utils
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 import numpy as np
 import optax
 
@@ -40,6 +41,11 @@ from promptcl.models.parts.spaces import AS_TOKENS
 from promptcl.models.parts.spaces import KINDS
 from promptcl.train_lib.around import orthogonal
 from promptcl.train_lib.around import subspace
+from promptcl.train_lib.core.state import TrainState
+
+if TYPE_CHECKING:
+  from promptcl.input_pipeline.pipeline import TaskStream
+  from promptcl.train_lib.probe import Probe
 
 Array = jax.Array
 VARIANTS = ('released', 'paper')
@@ -52,7 +58,7 @@ POSITIVE = tuple(f'pgp.{kind}_{setting}' for kind in KINDS
 _MEMORY = orthogonal.MEMORY
 
 
-def wrap(method: base.Method, config: Any) -> base.Method:
+def wrap(method: base.Method, config: ConfigDict) -> base.Method:
   """`method` with the projection that `config.pgp` asks for, or as it is.
 
   Memory, for each space: `active` [D, cap], the basis that projects in the
@@ -95,7 +101,7 @@ def wrap(method: base.Method, config: Any) -> base.Method:
           config, stream, shapes[spaces[0].leaves[0][0]].shape[-1]))
 
 
-def _check_options(pgp: Any) -> None:
+def _check_options(pgp: ConfigDict) -> None:
   """Raises ValueError for what the variant `paper` does not have."""
   if pgp.variant == 'paper' and (
       pgp.prompt_term, pgp.energy_power, pgp.first_task_rule) not in [
@@ -125,7 +131,7 @@ def protected(prompt: base.Prompt) -> tuple[base.Space, ...]:
   return spaces
 
 
-def collects_before(config: Any, spaces: Sequence[base.Space]) -> bool:
+def collects_before(config: ConfigDict, spaces: Sequence[base.Space]) -> bool:
   """Whether inputs are collected before a task and not after it."""
   if config.pgp.collect != 'auto':
     return config.pgp.collect == 'before'
@@ -133,8 +139,8 @@ def collects_before(config: Any, spaces: Sequence[base.Space]) -> bool:
       space.kind == 'token' for space in spaces)
 
 
-def grown(config: Any, spaces: Sequence[base.Space], state: Any, probe: Any
-          ) -> Any:
+def grown(config: ConfigDict, spaces: Sequence[base.Space], state: TrainState,
+          probe: 'Probe') -> TrainState:
   """The state with what the probe's task uses added to `known`."""
   pgp, bases = config.pgp, dict(state.memory[_MEMORY])
   released = pgp.variant == 'released'
@@ -160,8 +166,8 @@ def grown(config: Any, spaces: Sequence[base.Space], state: Any, probe: Any
   return state.replace(memory={**state.memory, _MEMORY: bases})
 
 
-def _released(config: Any, space: base.Space, state: Any, old: np.ndarray,
-              inputs: np.ndarray) -> np.ndarray:
+def _released(config: ConfigDict, space: base.Space, state: TrainState,
+              old: np.ndarray, inputs: np.ndarray) -> np.ndarray:
   """The basis after `inputs` [D, m] of D images, one image a row."""
   pgp = config.pgp
   count = pgp[f'{space.kind}_components']
@@ -179,8 +185,8 @@ def _released(config: Any, space: base.Space, state: Any, old: np.ndarray,
       power=pgp.energy_power, inclusive=pgp.first_task_rule == 'inclusive')
 
 
-def _paper(config: Any, space: base.Space, state: Any, old: np.ndarray,
-           moment: np.ndarray) -> np.ndarray:
+def _paper(config: ConfigDict, space: base.Space, state: TrainState,
+           old: np.ndarray, moment: np.ndarray) -> np.ndarray:
   """The basis after inputs of second moment [D, D]."""
   if space.kind in AS_TOKENS and config.pgp.prompt_term != 'none':
     prompts = _own_rows(space, state)
@@ -189,20 +195,21 @@ def _paper(config: Any, space: base.Space, state: Any, old: np.ndarray,
                                  config.pgp[f'{space.kind}_epsilon'])
 
 
-def _own_rows(space: base.Space, state: Any) -> np.ndarray:
+def _own_rows(space: base.Space, state: TrainState) -> np.ndarray:
   """Current rows [n, D] of a space, float64."""
   return np.concatenate([np.asarray(rows, np.float64).reshape(
       -1, rows.shape[-1]) for rows in space.rows(state.params)])
 
 
-def _empty(config: Any, space: base.Space, params: Any) -> dict[str, Array]:
+def _empty(config: ConfigDict, space: base.Space, params: Mapping[str, Array]
+           ) -> dict[str, Array]:
   width = params[space.leaves[0][0]].shape[-1]
   zeros = lambda: jnp.zeros((width, capacity(config, space, width)))
   return {'active': zeros(), 'known': zeros(), 'rank': jnp.int32(0),
           'started': jnp.bool_(False)}
 
 
-def capacity(config: Any, space: base.Space, width: int) -> int:
+def capacity(config: ConfigDict, space: base.Space, width: int) -> int:
   """Columns that a basis may ever need.
 
   A call of `released` adds no more than its components, unless it is asked for
@@ -219,11 +226,11 @@ def capacity(config: Any, space: base.Space, width: int) -> int:
              kinds * pgp[f'{space.kind}_components'] * stream.num_tasks)
 
 
-def _width(bases: Any) -> int:
+def _width(bases: Mapping[str, Mapping[str, Array]]) -> int:
   return next(iter(bases.values()))['known'].shape[0]
 
 
-def _check_images(config: Any, stream: Any, width: int) -> None:
+def _check_images(config: ConfigDict, stream: 'TaskStream', width: int) -> None:
   """Variant `released` needs D images of each task.
 
   Raises:

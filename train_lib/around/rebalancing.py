@@ -12,12 +12,12 @@ many batches as there are old classes and drops the rest; statistics of old
 classes are never computed anew.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 import numpy as np
 
 from promptcl import input_pipeline
@@ -28,13 +28,15 @@ from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.steps import losses
 
 Array = jax.Array
+Phases = Callable[..., tuple[base.Phase, ...]]
 KIND = 'rebalance'  # of the phase, and its name
 MEMORY = 'rebalance'
 _LATER = 0.1  # rate of all steps but the first, over that of the first
 _DRAWN = 1  # last word of a seed, so that it is no seed of an order
 
 
-def wrap(method: base.Method, config: Any, shapes: Any) -> base.Method:
+def wrap(method: base.Method, config: ConfigDict,
+         shapes: Mapping[str, jax.ShapeDtypeStruct]) -> base.Method:
   """Adds what `config.rebalance` asks for to a method.
 
   Args:
@@ -72,7 +74,8 @@ def wrap(method: base.Method, config: Any, shapes: Any) -> base.Method:
       learning={**method.learning, KIND: learning})
 
 
-def _check(config: Any, method: base.Method, trainable: Iterable[str]) -> None:
+def _check(config: ConfigDict, method: base.Method, trainable: Iterable[str]
+           ) -> None:
   if 'head/kernel' not in trainable or method.phases is base.no_phases:
     raise ValueError('config.rebalance.epochs trains the head, which is frozen '
                      'here; set it to 0')
@@ -84,13 +87,13 @@ def _check(config: Any, method: base.Method, trainable: Iterable[str]) -> None:
                      'config.rebalance.epochs needs')
 
 
-def batch_size(config: Any) -> int:
+def batch_size(config: ConfigDict) -> int:
   """Rows of a step over all devices and hosts, S."""
   return (config.rebalance.batch_ratio * config.per_device_batch_size
           * jax.device_count())
 
 
-def settings(config: Any) -> dict[str, Any]:
+def settings(config: ConfigDict) -> dict[str, object]:
   """Keys of the config that have another value while the head is trained."""
   options, scale = config.rebalance, 256 / batch_size(config)
   return {
@@ -105,7 +108,8 @@ def settings(config: Any) -> dict[str, Any]:
       'freeze_cosine.first_step_factor': 1 / _LATER}
 
 
-def make_loss(config: Any) -> Any:
+def make_loss(config: ConfigDict
+              ) -> Callable[[base.RowContext], tuple[Array, Array]]:
   """-> the loss of a step: mean cross-entropy over all classes seen so far."""
   def loss(context):
     memory, labels = context.memory[MEMORY], context.batch['label']
@@ -121,7 +125,7 @@ def make_loss(config: Any) -> Any:
   return loss
 
 
-def make_collect(config: Any) -> base.Hook:
+def make_collect(config: ConfigDict) -> base.Hook:
   """-> the hook that keeps the statistics of the task's classes."""
   def collect(state, task_index, probe):
     del task_index
@@ -135,7 +139,7 @@ def make_collect(config: Any) -> base.Hook:
   return collect
 
 
-def _with_phase(phases: Any, config: Any) -> Any:
+def _with_phase(phases: Phases, config: ConfigDict) -> Phases:
   """Phases of a task, and after them the re-balancing.
 
   That of the first task has no steps, only its hook.
@@ -161,9 +165,9 @@ def _with_phase(phases: Any, config: Any) -> Any:
   return longer
 
 
-def _batches(config: Any, stats: class_statistics.Statistics, classes: Any,
-             task_index: int, *, num_batches: int, made: int
-             ) -> Iterator[dict[str, np.ndarray]]:
+def _batches(config: ConfigDict, stats: class_statistics.Statistics,
+             classes: np.ndarray, task_index: int, *, num_batches: int,
+             made: int) -> Iterator[dict[str, np.ndarray]]:
   """Label and slot of all rows of each step but the `made` first."""
   for number in range(made, num_batches * config.rebalance.epochs):
     epoch, i = divmod(number, num_batches)
@@ -175,9 +179,9 @@ def _batches(config: Any, stats: class_statistics.Statistics, classes: Any,
     yield {name: x[i] for name, x in rows.items()}
 
 
-def epoch_rows(rng: np.random.Generator,
-               stats: class_statistics.Statistics, classes: Any, *, size: int,
-               num_batches: int) -> dict[str, np.ndarray]:
+def epoch_rows(rng: np.random.Generator, stats: class_statistics.Statistics,
+               classes: np.ndarray, *, size: int, num_batches: int
+               ) -> dict[str, np.ndarray]:
   """What the steps of an epoch draw.
 
   Args:

@@ -10,10 +10,10 @@ of that name, a memory of that name, and a hook after each task.  During the
 first task both losses are zero, by what is in memory.
 """
 
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 import numpy as np
 
 from promptcl.models.parts import base
@@ -21,7 +21,8 @@ from promptcl.models.parts import base
 Array = jax.Array
 
 
-def wrap(method: base.Method, config: Any, num_classes: int) -> base.Method:
+def wrap(method: base.Method, config: ConfigDict, num_classes: int
+         ) -> base.Method:
   """`method` with the regularizer of the config, or as it is."""
   if config.regularizer == 'ewc':
     return ewc(method, strength=config.ewc_strength)

@@ -21,11 +21,13 @@ state, so that no thread ever waits for a step: a table with a row per slot of
 the store, written by the very step that trains on an image as it enters.
 """
 
+from collections.abc import Callable
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from promptcl import input_pipeline
 from promptcl.models.parts import base
@@ -33,16 +35,22 @@ from promptcl.train_lib.core.parallel import AXIS
 from promptcl.train_lib.steps import losses
 from promptcl.train_lib.steps import train_step as steps
 
+if TYPE_CHECKING:
+  from promptcl.input_pipeline.pipeline import TaskStream
+
 Array = jax.Array
+Phases = Callable[..., tuple[base.Phase, ...]]
 _MEMORY = 'replay_logits'
 
 
-def wrap_stream(config: Any, stream: Any) -> input_pipeline.ReplayStream:
+def wrap_stream(config: ConfigDict, stream: 'TaskStream'
+                ) -> input_pipeline.ReplayStream:
   """The stream with a store, which stays empty without `replay.capacity`."""
   return input_pipeline.ReplayStream(config, stream)
 
 
-def wrap(method: base.Method, config: Any, num_classes: int) -> base.Method:
+def wrap(method: base.Method, config: ConfigDict, num_classes: int
+         ) -> base.Method:
   """Adds what `config.replay` asks for to a method.
 
   Raises:
@@ -57,7 +65,7 @@ def wrap(method: base.Method, config: Any, num_classes: int) -> base.Method:
   return method
 
 
-def described(config: Any) -> str:
+def described(config: ConfigDict) -> str:
   """What is replayed, for people; empty without replay."""
   replay = config.replay
   if not replay.capacity:
@@ -72,7 +80,7 @@ def described(config: Any) -> str:
   return text
 
 
-def _with_review(phases: Any) -> Any:
+def _with_review(phases: Phases) -> Phases:
   """Phases of a task, and after them the review of the store."""
   def longer(stream, task):
     return (*phases(stream, task), base.Phase(
@@ -82,7 +90,7 @@ def _with_review(phases: Any) -> Any:
   return longer
 
 
-def _with_dark_losses(method: base.Method, replay: Any, num_classes: int
+def _with_dark_losses(method: base.Method, replay: ConfigDict, num_classes: int
                       ) -> base.Method:
   """DER++ on top of a method; its own memory update runs first."""
   update = method.update_memory

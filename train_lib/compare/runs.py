@@ -3,7 +3,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
-from typing import Any
 
 from promptcl.train_lib.records import fingerprint
 from promptcl.train_lib.records import report
@@ -36,13 +35,13 @@ class Run:
 
   folder: str
   seed: int
-  config: dict[str, Any]
-  protocol: dict[str, Any]
+  config: report.Json
+  protocol: report.Json
   metrics: dict[str, float | None]
   headline: tuple[str, ...]
   num_tasks: int
   finished: bool
-  options: dict[str, Any]
+  options: report.Json
   extras: dict[str, float | None]
 
 
@@ -80,7 +79,7 @@ def read(folder: str, selection: str = '') -> Run:
              loaded.get('extras', {}))
 
 
-def _metrics(known: Mapping[str, Any], name: str) -> dict[str, float | None]:
+def _metrics(known: report.Json, name: str) -> dict[str, float | None]:
   """Those of selection `name`, and of its twin with the task known."""
   twin = name.removesuffix(report.TASK_INCREMENTAL) + report.TASK_INCREMENTAL
   return known[name]['metrics'] | {
@@ -160,8 +159,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
           for name, run in zip(names, runs, strict=True)]
 
 
-def _told(names: Sequence[str], settings: Sequence[Mapping[str, Any]]
-          ) -> list[str]:
+def _told(names: Sequence[str], settings: Sequence[report.Json]) -> list[str]:
   """Adds to each name the settings that differ between runs of that name."""
   told = []
   for name, mine in zip(names, settings, strict=True):
@@ -173,14 +171,14 @@ def _told(names: Sequence[str], settings: Sequence[Mapping[str, Any]]
   return told
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
   if isinstance(value, list):
     return ','.join(map(str, value)) or '()'
   return f'{value:g}' if isinstance(value, float) else str(value)
 
 
-def _flat(config: Mapping[str, Any], prefix: str = ''
-          ) -> Iterable[tuple[str, Any]]:
+def _flat(config: Mapping[str, object], prefix: str = ''
+          ) -> Iterable[tuple[str, object]]:
   """Keys such as 'continual.rand_seed' with their values."""
   for name, value in config.items():
     if isinstance(value, Mapping):

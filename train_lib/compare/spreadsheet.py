@@ -18,13 +18,12 @@ results.json and are empty for runs without them.
 Source: the columns that VQ-Prompt's released code appends to `results.xlsx`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import csv
 import io
 import json
 import os
 import pathlib
-from typing import Any
 import zipfile
 
 import numpy as np
@@ -41,7 +40,7 @@ SEEDS = 'seeds'
 _UNREADABLE = (ValueError, KeyError, TypeError, zipfile.BadZipFile, SyntaxError)
 
 
-def row(runs: Sequence[compare_runs.Run]) -> dict[str, Any]:
+def row(runs: Sequence[compare_runs.Run]) -> report.Json:
   """One row about runs that differ only in the seed.
 
   Args:
@@ -74,7 +73,7 @@ def row(runs: Sequence[compare_runs.Run]) -> dict[str, Any]:
   return cells
 
 
-def append(path: str, cells: Mapping[str, Any]) -> None:
+def append(path: str, cells: report.Json) -> None:
   """Adds a row below the others, whole or not at all; makes folder and file.
 
   A header stands in the first row, and again above a row whose columns are
@@ -102,7 +101,7 @@ def append(path: str, cells: Mapping[str, Any]) -> None:
     draft.unlink(missing_ok=True)
 
 
-def append_csv(path: str, cells: Mapping[str, Any]) -> None:
+def append_csv(path: str, cells: report.Json) -> None:
   """Adds a row as `append` does, to a text file; None is empty.
 
   Raises:
@@ -142,7 +141,8 @@ def _open(file: pathlib.Path) -> openpyxl.Workbook:
   return book
 
 
-def _last_header(sheet: Any) -> list[str] | None:
+def _last_header(sheet: openpyxl.worksheet.worksheet.Worksheet
+                 ) -> list[str] | None:
   """Names of the columns of the last row, by the header above it."""
   headers = [[cell for cell in cells if cell is not None]
              for cells in sheet.iter_rows(values_only=True)
@@ -150,7 +150,8 @@ def _last_header(sheet: Any) -> list[str] | None:
   return headers[-1] if headers else None
 
 
-def _add(sheet: Any, values: Sequence[Any]) -> None:
+def _add(sheet: openpyxl.worksheet.worksheet.Worksheet, values: Sequence[object]
+         ) -> None:
   """Appends cells; a text is never taken for a formula."""
   sheet.append(values)
   for cell, value in zip(sheet[sheet.max_row], values, strict=False):
@@ -158,7 +159,7 @@ def _add(sheet: Any, values: Sequence[Any]) -> None:
       cell.data_type = 's'
 
 
-def _option(values: Sequence[Any]) -> Any:
+def _option(values: Sequence[object]) -> object:
   """What runs have for a key: one value, or all of them."""
   if all(value == values[0] for value in values):
     value = values[0]

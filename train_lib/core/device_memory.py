@@ -3,15 +3,15 @@
 
 from collections.abc import Iterator
 import contextlib
-from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
 _EXHAUSTED = 'RESOURCE_EXHAUSTED'  # XLA's status, when compiling and running
 
 
 @contextlib.contextmanager
-def explained(config: Any) -> Iterator[None]:
+def explained(config: ConfigDict) -> Iterator[None]:
   """Context of all work on devices.
 
   Raises:
@@ -29,7 +29,7 @@ def explained(config: Any) -> Iterator[None]:
         ) from error
 
 
-def _advice(config: Any) -> str:
+def _advice(config: ConfigDict) -> str:
   """The changes that this config has left."""
   ways = [f'lower per_device_batch_size={config.per_device_batch_size} and '
           'use more devices']

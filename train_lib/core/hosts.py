@@ -22,12 +22,14 @@ import sys
 import tempfile
 import threading
 import traceback
-from typing import Any, NoReturn
+from typing import NoReturn
 import zlib
 
 import jax
 from jax.experimental import multihost_utils
 import numpy as np
+
+from promptcl.train_lib.core.parallel import PyTree
 
 # EX_UNAVAILABLE of sysexits.h: another host is gone.
 LOST_STATUS = 69
@@ -40,7 +42,7 @@ _ADVICE = ('start all hosts again with the same command, they go on from the '
            'newest checkpoint; a host that failed by itself says why in its '
            'own output')
 _leaving = threading.Lock()
-_kept: list[Any] = []  # what C holds a pointer to
+_kept: list[object] = []  # what C holds a pointer to
 
 
 def join(coordinator: str | None, num_hosts: int | None, host: int | None, *,
@@ -125,7 +127,7 @@ def lost(error: Exception) -> bool:
           and bool(_PEER.search(str(error))))
 
 
-def check_agreement(what: str, tree: Any) -> None:
+def check_agreement(what: str, tree: PyTree) -> None:
   """Compares arrays of all hosts by checksum; free with one host.
 
   Args:

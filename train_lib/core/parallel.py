@@ -9,19 +9,22 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import functools
-from typing import Any
+from typing import Any, TypeVar
 
 from flax import jax_utils
 import jax
 import numpy as np
 
 AXIS = 'batch'
+PyTree = Any  # arrays in containers, however nested
+Axes = int | None | Sequence[int | None]
 Devices = Sequence[jax.Device] | None
+T = TypeVar('T')  # a tree of arrays
 
 
-def pmap(fn: Callable[..., Any], *, in_axes: Any = 0,
+def pmap(fn: Callable[..., T], *, in_axes: Axes = 0,
          donate_argnums: int | tuple[int, ...] = (), devices: Devices = None
-         ) -> Callable[..., Any]:
+         ) -> Callable[..., T]:
   """`jax.pmap` over `AXIS` that refuses to compile twice.
 
   Whatever changes with the task is an argument with a fixed shape, so one
@@ -53,7 +56,7 @@ def local_count(devices: Devices = None) -> int:
   return len(devices) if devices else jax.local_device_count()
 
 
-def replicate(tree: Any, devices: Devices = None) -> Any:
+def replicate(tree: T, devices: Devices = None) -> T:
   """Copies every leaf to every local device: [...] -> [n, ...].
 
   Goes through pmap, so the result has the layout that pmapped steps return
@@ -64,19 +67,19 @@ def replicate(tree: Any, devices: Devices = None) -> Any:
 
 
 @functools.cache
-def _copy_program(devices: Devices) -> Callable[..., Any]:
+def _copy_program(devices: Devices) -> Callable[[np.ndarray, T], T]:
   """One program object per set of devices, so each shape compiles once."""
   return jax.pmap(lambda _, t: t, axis_name=AXIS, in_axes=(0, None),
                   devices=devices)
 
 
-def unreplicate(tree: Any) -> Any:
+def unreplicate(tree: T) -> T:
   """First local device's copy of every leaf, as numpy arrays."""
   return jax.tree.map(
       lambda x: np.asarray(x.addressable_shards[0].data)[0], tree)
 
 
-def local(tree: Any) -> Any:
+def local(tree: T) -> T:
   """Copies [n, ...] of every leaf on local devices, as numpy arrays."""
   def rows(x):
     shards = sorted(x.addressable_shards, key=lambda s: s.index[0].start or 0)
@@ -85,20 +88,21 @@ def local(tree: Any) -> Any:
   return jax.tree.map(rows, tree)
 
 
-def shard(batch: Any, devices: Devices = None) -> Any:
+def shard(batch: T, devices: Devices = None) -> T:
   """Host batch [n * B, ...] -> [n, B, ...]."""
   n = local_count(devices)
   return jax.tree.map(lambda x: x.reshape(n, -1, *x.shape[1:]), batch)
 
 
-def host_share(batch: Any) -> Any:
+def host_share(batch: T) -> T:
   """Rows [R / P, ...] that are for this host, of those [R, ...] of all."""
   p, count = jax.process_index(), jax.process_count()
   return jax.tree.map(
       lambda x: x[len(x) // count * p:len(x) // count * (p + 1)], batch)
 
 
-def prefetch(batches: Iterable[Any], devices: Devices = None) -> Iterator[Any]:
+def prefetch(batches: Iterable[PyTree], devices: Devices = None
+             ) -> Iterator[PyTree]:
   """Shards host batches and keeps two of them ready on the devices."""
   sharded = (shard(batch, devices) for batch in batches)
   return jax_utils.prefetch_to_device(sharded, 2, devices)

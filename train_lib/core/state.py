@@ -6,20 +6,26 @@ pretrained tree is kept once, in `frozen`; `TrainState.params` holds the leaves
 that train and lies over it (`overlay`).  The query pass reads `frozen` alone.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 import hashlib
 import re
-from typing import Any
+from typing import TypeVar
 
 import flax
 from flax import traverse_util
+import flax.linen as nn
 import jax
 import numpy as np
 import optax
 
+from promptcl.models.parts import base
+from promptcl.train_lib.core.parallel import PyTree
+
 Array = jax.Array
 FlatParams = Mapping[str, Array]
 Draw = Callable[[Array], dict[str, Array]]
+Variables = dict[str, PyTree]  # what flax modules take
+T = TypeVar('T')  # an array or its shape
 
 
 @flax.struct.dataclass
@@ -36,15 +42,15 @@ class TrainState:
   step: Array
   params: FlatParams
   opt_state: optax.OptState
-  memory: Any
+  memory: PyTree
 
 
-def flatten(tree: Any) -> dict[str, Array]:
+def flatten(tree: PyTree) -> dict[str, Array]:
   """Nested tree -> `{slash path: leaf}`."""
   return traverse_util.flatten_dict(tree, sep='/')
 
 
-def variables(params: FlatParams) -> dict[str, Any]:
+def variables(params: FlatParams) -> Variables:
   """Flat parameters -> what `module.apply` takes."""
   return {'params': traverse_util.unflatten_dict(dict(params), sep='/')}
 
@@ -63,7 +69,8 @@ def original_path(path: str) -> str:
   return '/' + (path if top == 'head' else rest)
 
 
-def trainable_paths(paths: Any, freeze_part: Any, thaw: Any = ()) -> set[str]:
+def trainable_paths(paths: Iterable[str], freeze_part: Iterable[str],
+                    thaw: Iterable[str] = ()) -> set[str]:
   """Leaves whose original path contains no string of `freeze_part`.
 
   Args:
@@ -86,7 +93,7 @@ def trainable_paths(paths: Any, freeze_part: Any, thaw: Any = ()) -> set[str]:
           or any(re.fullmatch(rule, path) for rule in thaw)}
 
 
-def initial_params(draw: Draw, backbone_params: Any, *, seed: int
+def initial_params(draw: Draw, backbone_params: PyTree, *, seed: int
                    ) -> dict[str, Array]:
   """Fresh prompt and head beside the pretrained backbone.
 
@@ -108,7 +115,7 @@ def initial_params(draw: Draw, backbone_params: Any, *, seed: int
   return params
 
 
-def random_params(model: Any, *, image_size: int) -> Draw:
+def random_params(model: nn.Module, *, image_size: int) -> Draw:
   """-> `draw(rng)`, flat parameters of the whole `PromptedClassifier`.
 
   JAX traces it once, for whatever is asked of it: shapes (`shapes`), parts or
@@ -138,8 +145,9 @@ def checksum(params: FlatParams) -> str:
   return digest.hexdigest()
 
 
-def partition(params: FlatParams, freeze_part: Any, thaw: Any = (), *,
-              query_pass: bool) -> tuple[dict[str, Array], dict[str, Array]]:
+def partition(params: Mapping[str, T], freeze_part: Iterable[str],
+              thaw: Iterable[str] = (), *, query_pass: bool
+              ) -> tuple[dict[str, T], dict[str, T]]:
   """Splits parameters into (frozen, trainable).
 
   Args:
@@ -157,13 +165,15 @@ def partition(params: FlatParams, freeze_part: Any, thaw: Any = (), *,
   return frozen, {k: params[k] for k in sorted(trains)}
 
 
-def create(trainable: FlatParams, method: Any, optimizer: Any) -> TrainState:
+def create(trainable: FlatParams, method: base.Method,
+           optimizer: optax.GradientTransformation) -> TrainState:
   """State before the first step."""
   trainable = dict(trainable)
   return TrainState(np.zeros((), np.int32), trainable,
                     optimizer.init(trainable), method.memory(trainable))
 
 
-def with_new_optimizer(state: TrainState, optimizer: Any) -> TrainState:
+def with_new_optimizer(state: TrainState,
+                       optimizer: optax.GradientTransformation) -> TrainState:
   """Forgets the moments and their counter; everything else goes on."""
   return state.replace(opt_state=optimizer.init(state.params))

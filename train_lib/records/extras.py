@@ -2,14 +2,14 @@
 """What is measured beside scores, kept with them in `Results.extras`."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from promptcl.train_lib.records import zero_shot_scores
+from promptcl.train_lib.records.results import Results
 
 
-def record(results: Any, task_index: int, shares: Mapping[str, float], *,
+def record(results: Results, task_index: int, shares: Mapping[str, float], *,
            prompt_per_task: bool) -> None:
   """Stores what is measured beside the recorded evaluation after a task.
 

@@ -128,7 +128,8 @@ def _curve(values: np.ndarray, *, title: str, xlabel: str) -> np.ndarray:
 
 
 def _figure(width: float, height: float, title: str, xlabel: str, ylabel: str,
-            *, right: float):
+            *, right: float
+            ) -> tuple['matplotlib.figure.Figure', 'matplotlib.axes.Axes']:
   """A figure around axes of exactly `width` x `height` inches."""
   left, bottom, above = .75, .65, .45
   total = (left + width + right, bottom + height + above)
@@ -154,7 +155,8 @@ def _ticks(count: int) -> tuple[Sequence[int], Sequence[str]]:
   return places, [str(p) for p in places]
 
 
-def _write_numbers(axes, values: np.ndarray, picture) -> None:
+def _write_numbers(axes: 'matplotlib.axes.Axes', values: np.ndarray,
+                   picture: 'matplotlib.image.AxesImage') -> None:
   """Puts each value into its cell, dark on light and light on dark."""
   for (row, column), value in np.ndenumerate(values):
     if np.isnan(value):

@@ -21,23 +21,27 @@ care:
   the number of devices and hosts changes nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 import hashlib
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING
 
+from ml_collections import ConfigDict
 import numpy as np
 
 from promptcl.train_lib.records import metrics
 from promptcl.train_lib.records import report
+
+if TYPE_CHECKING:
+  from promptcl.input_pipeline.pipeline import TaskStream
 
 SEED_OF_RUN = 'seed of the run'
 _CHOSEN = ('batch', 'per_sample')
 VOTE_KEYS = ('selection', 'vote_batch', 'vote_order')
 
 
-def settings(config: Any, provenance: Mapping[str, Any]) -> dict[str, Any]:
+def settings(config: ConfigDict, provenance: report.Json) -> report.Json:
   """Everything that must agree, by name.
 
   Args:
@@ -68,13 +72,13 @@ def settings(config: Any, provenance: Mapping[str, Any]) -> dict[str, Any]:
   }
 
 
-def digest(protocol: Mapping[str, Any]) -> str:
+def digest(protocol: report.Json) -> str:
   """16 hexadecimal digits that differ when any setting does."""
   text = json.dumps(protocol, sort_keys=True, separators=(',', ':'))
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def cut(config: Any, stream: Any) -> dict[str, Any]:
+def cut(config: ConfigDict, stream: 'TaskStream') -> report.Json:
   """What of the data a run uses; the part of `settings` only a stream knows.
 
   Images are counted over all tasks, and labels as the data set numbers them,
@@ -98,8 +102,7 @@ def cut(config: Any, stream: Any) -> dict[str, Any]:
       split_files=[report.file_sha256(f)[:16] for f in config.split_files])
 
 
-def for_selection(protocol: Mapping[str, Any], selection: str
-                  ) -> dict[str, Any]:
+def for_selection(protocol: report.Json, selection: str) -> report.Json:
   """The settings behind the numbers of one selection of a run.
 
   A run scores several selections in one pass (see results.py); `settings` are
@@ -125,8 +128,8 @@ def for_selection(protocol: Mapping[str, Any], selection: str
   return {**kept, **(vote if chosen == 'batch' else {}), 'selection': chosen}
 
 
-def differences(a: Mapping[str, Any], b: Mapping[str, Any]
-                ) -> dict[str, tuple[Any, Any]]:
+def differences(a: report.Json, b: report.Json
+                ) -> dict[str, tuple[object, object]]:
   """`{name: (value in a, value in b)}` of what keeps numbers apart.
 
   Where no prompt is chosen (fine-tuning, say), no choice can differ: such a run
@@ -137,7 +140,7 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]
           if name not in free and a.get(name) != b.get(name)}
 
 
-def _stream(config: Any, provenance: Mapping[str, Any]) -> dict[str, Any]:
+def _stream(config: ConfigDict, provenance: report.Json) -> report.Json:
   """Order and kind of the tasks."""
   continual = config.continual
   tasks = {'scenario': continual.scenario,
@@ -156,7 +159,7 @@ def _stream(config: Any, provenance: Mapping[str, Any]) -> dict[str, Any]:
   return tasks
 
 
-def _class_order(config: Any) -> str:
+def _class_order(config: ConfigDict) -> str:
   """How columns of the head came to their classes."""
   continual = config.continual
   if continual.scenario == 'dataset':
@@ -173,7 +176,7 @@ def _class_order(config: Any) -> str:
   return f'{continual.order_rule}, seed {continual.rand_seed}'
 
 
-def _evaluation(config: Any, provenance: Mapping[str, Any]) -> dict[str, Any]:
+def _evaluation(config: ConfigDict, provenance: report.Json) -> report.Json:
   """Choice of prompts, images scored and classes that compete."""
   choices = {'selection': _selection(config),
              'prompt_choice': config.prompt_choice,
@@ -187,7 +190,7 @@ def _evaluation(config: Any, provenance: Mapping[str, Any]) -> dict[str, Any]:
   return choices
 
 
-def _selection(config: Any) -> str:
+def _selection(config: ConfigDict) -> str:
   """Of the headline: batch, per_sample, or none without a pool."""
   if not (config.use_e_prompt and config.prompt_pool):
     return 'none'
@@ -199,7 +202,7 @@ def _selection(config: Any) -> str:
   return 'batch' if voted else 'per_sample'
 
 
-def _evaluated_after(config: Any) -> str:
+def _evaluated_after(config: ConfigDict) -> str:
   if config.eval_last_only:
     return 'the last task'
   every = config.continual.eval_every_tasks or (
@@ -207,7 +210,7 @@ def _evaluated_after(config: Any) -> str:
   return f'every {every} tasks' if every > 1 else 'every task'
 
 
-def _images_scored(config: Any, provenance: Mapping[str, Any]) -> str:
+def _images_scored(config: ConfigDict, provenance: report.Json) -> str:
   """Batch size matters here only where it decides who is left out."""
   batch = provenance['global_batch_size']
   kinds = []
@@ -218,7 +221,7 @@ def _images_scored(config: Any, provenance: Mapping[str, Any]) -> str:
   return ', '.join(kinds) or 'all'
 
 
-def _input_range(config: Any) -> str:
+def _input_range(config: ConfigDict) -> str:
   if config.input_range != 'auto':
     return config.input_range
   return 'zero_one' if config.norm_01 else 'dataset'
@@ -235,7 +238,7 @@ def _without_folders(dataset: str) -> str:
   return ','.join(parts)
 
 
-def _distinct(index_lists: Any) -> int:
+def _distinct(index_lists: Iterable[np.ndarray | Sequence[int]]) -> int:
   """How many different images the lists name."""
   lists = [np.asarray(rows) for rows in index_lists]
   used = np.zeros(1 + max(int(rows.max()) for rows in lists), bool)

@@ -16,11 +16,14 @@ import json
 import os
 import pathlib
 import platform
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
 from promptcl.train_lib.records import metrics
+
+if TYPE_CHECKING:
+  from promptcl.train_lib.records.results import Results
 
 JSON_NAME = 'results.json'
 CSV_NAME = 'results.csv'
@@ -31,9 +34,10 @@ _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain',
              'clu', 'ml-collections', 'tensorflow-datasets', 'tensorflow-cpu',
              'numpy', 'opencv-python-headless')
 
+Json = dict[str, Any]  # plain values by name
 
-def build(results, *, config_json: str,
-          extra: Mapping[str, Any]) -> dict[str, Any]:
+
+def build(results: 'Results', *, config_json: str, extra: Json) -> Json:
   """What results.json holds, with None for NaN.
 
   Raises:
@@ -63,7 +67,7 @@ def build(results, *, config_json: str,
   return _plain({**report, **extra, 'config': config})
 
 
-def arrays(report: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def arrays(report: Json) -> dict[str, np.ndarray]:
   """What `Results.restore` takes, from a loaded results.json."""
   tasks, sets = report['tasks'], report['eval_sets']
   values = {
@@ -82,7 +86,7 @@ def arrays(report: Mapping[str, Any]) -> dict[str, np.ndarray]:
   return values
 
 
-def save(workdir: str, report: Mapping[str, Any]) -> None:
+def save(workdir: str, report: Json) -> None:
   """Writes results.csv, extras.csv if there are any, and results.json last.
 
   Each is written atomically.
@@ -94,7 +98,7 @@ def save(workdir: str, report: Mapping[str, Any]) -> None:
   write_atomic(path / JSON_NAME, to_json(report) + '\n')
 
 
-def load(workdir: str) -> dict[str, Any]:
+def load(workdir: str) -> Json:
   """Reads what `save` wrote.
 
   Raises:
@@ -131,7 +135,7 @@ def write_atomic(path: str | os.PathLike, text: str) -> None:
     temporary.unlink(missing_ok=True)
 
 
-def to_json(value: Any, indent: str = '') -> str:
+def to_json(value: object, indent: str = '') -> str:
   """JSON text with one line per row of a matrix instead of one per number."""
   deeper = indent + '  '
   if isinstance(value, Mapping) and value:
@@ -162,7 +166,7 @@ def versions() -> dict[str, str]:
   return numbers
 
 
-def _task_entry(results, task: int) -> dict[str, Any]:
+def _task_entry(results: 'Results', task: int) -> Json:
   """Times of a task and, where it was evaluated, the original's tags."""
   accuracies = (results.accuracies() if results.last_task >= 0 else
                 np.full(results.loss.shape, np.nan))
@@ -173,7 +177,7 @@ def _task_entry(results, task: int) -> dict[str, Any]:
   return entry
 
 
-def _selection_entry(results, name: str, competing: str) -> dict[str, Any]:
+def _selection_entry(results: 'Results', name: str, competing: str) -> Json:
   """Matrix and metrics of one selection."""
   counts = results.correct[name]
   if name.endswith(TASK_INCREMENTAL):
@@ -186,7 +190,7 @@ def _selection_entry(results, name: str, competing: str) -> dict[str, Any]:
           'metrics': results.metrics(name)}
 
 
-def _csv(report: Mapping[str, Any]) -> str:
+def _csv(report: Json) -> str:
   """One row per (task, evaluation set, selection) that was evaluated."""
   text = io.StringIO()
   writer = csv.writer(text, lineterminator='\n')

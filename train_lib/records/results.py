@@ -15,13 +15,13 @@ and classes of tasks up to the image's own compete.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-from typing import Any
 
 import numpy as np
 
 from promptcl.train_lib.records import metrics
 from promptcl.train_lib.records import report
 from promptcl.train_lib.records import tables
+from promptcl.train_lib.records.report import Json
 
 _NOT_EVALUATED = -1
 
@@ -164,13 +164,13 @@ class Results:
       setattr(self, name, arrays[name])
     self.prompt_counts = arrays.get('prompt_counts')
 
-  def report(self, *, config_json: str,
-             extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+  def report(self, *, config_json: str, extra: Json | None = None
+             ) -> Json:
     """What results.json holds; see `report.py`."""
     return report.build(self, config_json=config_json, extra=extra or {})
 
   def save(self, workdir: str, *, config_json: str,
-           extra: Mapping[str, Any] | None = None) -> None:
+           extra: Json | None = None) -> None:
     """Writes results.json and results.csv, each in one piece or not at all.
 
     Args:
@@ -182,7 +182,7 @@ class Results:
     report.save(workdir, self.report(config_json=config_json, extra=extra))
 
   @classmethod
-  def from_report(cls, loaded: Mapping[str, Any]) -> 'Results':
+  def from_report(cls, loaded: Json) -> 'Results':
     """Rebuilds the results from `report.load(workdir)`."""
     names = [s['name'] for s in loaded['eval_sets']]
     results = cls(len(loaded['tasks']), names, loaded['headline']['selection'])

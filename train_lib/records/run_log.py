@@ -5,10 +5,10 @@ Tags are the original's (`loss`, `accuracy_3`, `avg_acc`, ...); the x-axis of
 everything is the global step.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import os
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING
 
 from clu import parameter_overview as clu_overview
 from etils import epy
@@ -17,12 +17,18 @@ import ml_collections
 import numpy as np
 import tqdm
 
+from promptcl.models.parts import base
 from promptcl.train_lib.core import hosts
 from promptcl.train_lib.core import parallel
 from promptcl.train_lib.records import extras
 from promptcl.train_lib.records import figures
 from promptcl.train_lib.records import metrics as metrics_lib
+from promptcl.train_lib.records.results import Results
+from promptcl.train_lib.records.results import Scores
 from promptcl.train_lib.steps import train_metrics
+
+if TYPE_CHECKING:
+  from promptcl.train_lib.program import Program
 
 with epy.lazy_imports():  # brings TensorFlow: with the first event
   from clu import metric_writers
@@ -41,8 +47,9 @@ class RunLog:
     bad_step: first step whose loss was found not to be finite, if any.
   """
 
-  def __init__(self, workdir: str, config: Any, *, num_tasks: int,
-               num_steps: int, first_step: int, batch_size: int):
+  def __init__(self, workdir: str, config: ml_collections.ConfigDict, *,
+               num_tasks: int, num_steps: int, first_step: int, batch_size: int
+               ):
     """`num_steps` of the whole run; `batch_size` is global."""
     self._first_host = hosts.first()
     self._workdir, self.bad_step = pathlib.Path(workdir), None
@@ -55,11 +62,12 @@ class RunLog:
         mininterval=1, dynamic_ncols=True)
     self._batch_size, self._num_tasks = batch_size, num_tasks
     self._histograms = config.prompt_histogram
-    self._pending: list[Any] = []
-    self._merged: Any = None  # of the steps before those
+    self._pending: list[train_metrics.TrainMetrics] = []
+    # Of the steps before those.
+    self._merged: train_metrics.TrainMetrics | None = None
 
-  def train_step(self, metrics: Any, *, task: int, phase: Any, step: int
-                 ) -> None:
+  def train_step(self, metrics: train_metrics.TrainMetrics, *, task: int,
+                 phase: base.Phase, step: int) -> None:
     """Takes the metrics of a phase's step (from 1), still on the devices.
 
     Waits for the step before the last, so that no more than two batches wait
@@ -119,7 +127,8 @@ class RunLog:
     return {path.name: path.stat().st_size
             for path in sorted(self._workdir.glob(EVENTS))}
 
-  def evaluation(self, global_step: int, scores: Any, selection: str) -> None:
+  def evaluation(self, global_step: int, scores: Mapping[int, Scores],
+                 selection: str) -> None:
     """Writes the accuracies of one evaluation of all sets so far."""
     values = {}
     for i, score in scores.items():
@@ -138,7 +147,7 @@ class RunLog:
     """Writes what a method has to say."""
     self._writer.write_scalars(global_step, values)
 
-  def task_end(self, global_step: int, results: Any, task: int) -> None:
+  def task_end(self, global_step: int, results: Results, task: int) -> None:
     """Writes what is known after a task: metrics, pictures, histograms."""
     accuracies = results.accuracies()
     values = metrics_lib.task_metrics(accuracies, task)
@@ -155,7 +164,8 @@ class RunLog:
       self._write_histograms(global_step, counts)
     self._writer.write_images(global_step, images)
 
-  def pictures(self, global_step: int, pictures: Mapping[str, Any]) -> None:
+  def pictures(self, global_step: int,
+               pictures: Mapping[str, base.HeatMap | base.Overlays]) -> None:
     """Writes what a method shows: `base.HeatMap` and `base.Overlays`."""
     self._writer.write_images(global_step, {
         name: figures.draw(picture) for name, picture in pictures.items()})
@@ -184,9 +194,9 @@ class _Writer:
 
   def __init__(self, workdir: str, *, silent: bool):
     self._workdir, self._silent = workdir, silent
-    self._clu_writer: Any = None
+    self._clu_writer: metric_writers.MetricWriter | None = None
 
-  def __getattr__(self, name: str) -> Any:
+  def __getattr__(self, name: str) -> Callable[..., None]:
     nothing_to_do = self._clu_writer is None and name in ('flush', 'close')
     if self._silent or nothing_to_do:
       return lambda *args: None
@@ -230,13 +240,14 @@ def rewind(workdir: str, events: Mapping[str, int]) -> None:
       os.truncate(path, events[path.name])
 
 
-def parameter_overview(program: Any) -> str:
+def parameter_overview(program: 'Program') -> str:
   """Table of the leaves that train: name, shape and size."""
   _, trainable = program.split(program.shapes)
   return clu_overview.get_parameter_overview(trainable, include_stats=False)
 
 
-def flat_config(config: Any) -> dict[str, Any]:
+def flat_config(config: ml_collections.ConfigDict
+                ) -> dict[str, bool | int | float | str]:
   """`{'continual.num_tasks': 10, ...}`, lists and None as text."""
   flat = {}
   for key, value in config.items():

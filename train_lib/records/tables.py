@@ -2,10 +2,14 @@
 """Results as small text tables for the screen; shares in percent."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from promptcl.train_lib.records import metrics
+
+if TYPE_CHECKING:
+  from promptcl.train_lib.records.results import Results
 
 SELECTION_COLUMNS = ('last_acc', 'F2', 'F1', 'caa', 'micro_last_acc',
                      'learning_acc', 'BWT')
@@ -38,7 +42,7 @@ def comparison_table(summaries: Mapping[str, Mapping[str, float]],
   return format_table(['', *columns], rows)
 
 
-def run_table(results, headline_metrics: Sequence[str] = ()) -> str:
+def run_table(results: 'Results', headline_metrics: Sequence[str] = ()) -> str:
   """Metrics per selection, then one line per task, of a `Results`.
 
   Args:
@@ -67,7 +71,7 @@ def percent(share: float) -> str:
   return '-' if np.isnan(share) else f'{100 * share:.2f}'
 
 
-def _task_table(results) -> str:
+def _task_table(results: 'Results') -> str:
   """Per task: accuracy on its own set then and now, and averages over sets.
 
   With a single set, as after 200 episodes, only tasks that it was scored after.

@@ -21,7 +21,6 @@ import dataclasses
 import json
 import os
 import pathlib
-from typing import Any
 
 from etils import epy
 from flax import traverse_util
@@ -29,11 +28,11 @@ import jax
 import numpy as np
 
 from promptcl.train_lib.core import hosts
+from promptcl.train_lib.core.parallel import PyTree
+from promptcl.train_lib.records.report import Json
 
 with epy.lazy_imports():  # a dry run needs none of it
   import orbax.checkpoint as ocp
-
-PyTree = Any
 
 # A task goes through TRAINING, TRAINED (the hooks after it have run, scores are
 # due) and DONE (scored, results recorded).
@@ -77,7 +76,7 @@ class ResumePoint:
     """Index of the task to go on with."""
     return self.task + (self.stage == DONE)
 
-  def plain(self) -> dict[str, Any]:
+  def plain(self) -> Json:
     """As a dictionary for JSON; `ResumePoint(**plain)` gives it back."""
     return {**dataclasses.asdict(self), 'events': dict(self.events)}
 
@@ -183,7 +182,7 @@ class Checkpointer:
         [state[path] for path in _flatten(like_state)])
     return run['place']['task'], state, arrays
 
-  def _run(self, number: int) -> dict[str, Any]:
+  def _run(self, number: int) -> Json:
     """What a checkpoint says of itself."""
     with self._explain_damage(number):
       run = self._manager.restore(
@@ -191,7 +190,7 @@ class Checkpointer:
       return {'state': run['state'], 'results': run['results'],
               'place': ResumePoint(**run['place']).plain()}
 
-  def _arrays(self, number: int, run: Mapping[str, Any]
+  def _arrays(self, number: int, run: Json
               ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The leaves of the state and the other arrays of a checkpoint."""
     with self._explain_damage(number):
@@ -242,7 +241,7 @@ def config_differences(stored_json: str, now_json: str) -> list[str]:
   return differences(stored, now)
 
 
-def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(stored: Json, now: Json) -> list[str]:
   """Lines `key: stored -> now` for entries that differ, sorted by key."""
   show = lambda entries, key: (
       json.dumps(entries[key]) if key in entries else _ABSENT)

@@ -10,18 +10,20 @@ only.  There SIGTERM is left to JAX, which lets the hosts agree on one of the
 next questions (`asked` or `check`, the same ones in the same order on all).
 """
 
+from collections.abc import Callable
 import itertools
 import os
 import signal
 import sys
 import threading
-from typing import Any
+import types
 
 import jax
 from jax.experimental import multihost_utils
 
 # EX_TEMPFAIL of sysexits.h: nothing is wrong, the same command goes on.
 EXIT_STATUS = 75
+Handler = Callable[[int, types.FrameType | None], object] | int | None
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _questions = itertools.count(1)  # to all hosts, in this process
 
@@ -41,7 +43,7 @@ class Interrupt:
   def __init__(self):
     self.requested = ''
     self._alone = jax.process_count() == 1
-    self._before: dict[int, Any] = {}
+    self._before: dict[int, Handler] = {}
 
   def __enter__(self) -> 'Interrupt':
     if threading.current_thread() is threading.main_thread():
@@ -51,7 +53,7 @@ class Interrupt:
                       for number, handler in handlers.items()}
     return self
 
-  def __exit__(self, *unused: Any) -> None:
+  def __exit__(self, *unused: object) -> None:
     for number, handler in self._before.items():
       signal.signal(number, handler)
 
@@ -68,12 +70,12 @@ class Interrupt:
       raise Stopped(f'stopped by {self.requested}{where}; the same command '
                     'goes on there')
 
-  def _note(self, number: int, frame: Any) -> None:
+  def _note(self, number: int, frame: types.FrameType | None) -> None:
     del frame
     self.requested = self.requested or signal.Signals(number).name
     _announce(self.requested)
 
-  def _pass_on(self, number: int, frame: Any) -> None:
+  def _pass_on(self, number: int, frame: types.FrameType | None) -> None:
     """Makes Ctrl-C on one host a SIGTERM, for which JAX waits."""
     del frame
     _announce(signal.Signals(number).name)

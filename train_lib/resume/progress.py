@@ -11,19 +11,27 @@
 
 import dataclasses
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
+from ml_collections import ConfigDict
 import numpy as np
 
+from promptcl.input_pipeline.streams.task_stream import Task
+from promptcl.models.parts import base
 from promptcl.train_lib.core import hosts
 from promptcl.train_lib.core import parallel
+from promptcl.train_lib.core.state import TrainState
 from promptcl.train_lib.records import run_log
+from promptcl.train_lib.records.results import Results
 from promptcl.train_lib.resume import checkpoint
 from promptcl.train_lib.resume import interrupt as interrupt_lib
 from promptcl.train_lib.resume.checkpoint import DONE
 from promptcl.train_lib.resume.checkpoint import ResumePoint
 from promptcl.train_lib.resume.checkpoint import TRAINED
 from promptcl.train_lib.resume.checkpoint import TRAINING
+
+if TYPE_CHECKING:
+  from promptcl.input_pipeline.replay import ReplayStream
 
 _MOST_ROWS = 128  # that a message lists
 
@@ -36,8 +44,9 @@ class Progress:
     phase_start: optimizer steps of the run before the phase at work.
   """
 
-  def __init__(self, config: Any, stream: Any, results: Any,
-               log: run_log.RunLog, checkpoints: checkpoint.Checkpointer,
+  def __init__(self, config: ConfigDict, stream: 'ReplayStream',
+               results: Results, log: run_log.RunLog,
+               checkpoints: checkpoint.Checkpointer,
                interrupt: interrupt_lib.Interrupt, *, point: ResumePoint,
                step: int):
     """Continues at `point`, which is saved already."""
@@ -47,7 +56,7 @@ class Progress:
     self._interrupt = interrupt
     self._saved = _key(point)
     self._started = time.time()
-    self._phase = None
+    self._phase: base.Phase | None = None
     self.phase_start = self._phase_end = self._task_start
 
   @property
@@ -55,7 +64,7 @@ class Progress:
     """Optimizer steps made so far in the whole run: `state.step`."""
     return self._task_start + self.point.steps
 
-  def begin_task(self, task: Any) -> bool:
+  def begin_task(self, task: Task) -> bool:
     """Starts the clock of a task; whether its first step is still to come."""
     self._started = time.time() - self.point.seconds
     if self.point.task == task.index and self.point.stage != DONE:
@@ -66,7 +75,7 @@ class Progress:
         self.point, task=task.index, steps=0, stage=TRAINING)
     return True
 
-  def begin_phase(self, phase: Any) -> bool:
+  def begin_phase(self, phase: base.Phase) -> bool:
     """Notes the next phase; whether its first step is still to come."""
     self._phase, self.phase_start = phase, self._phase_end
     self._phase_end += phase.schedule.num_steps
@@ -82,7 +91,7 @@ class Progress:
     if not np.isfinite(values['loss']):
       self._complain(f'loss is {values["loss"]}', self._log.bad_step)
 
-  def after_step(self, state: Any) -> None:
+  def after_step(self, state: TrainState) -> None:
     """Saves if it is due; state replicated, as in all that follow.
 
     Raises:
@@ -92,13 +101,13 @@ class Progress:
       self.save(state)
     self.stop_if_asked(state)
 
-  def end_training(self, state: Any) -> None:
+  def end_training(self, state: TrainState) -> None:
     """All of a task but its scores is done."""
     self.point = dataclasses.replace(
         self.point, stage=TRAINED, seconds=time.time() - self._started)
     self.stop_if_asked(state)
 
-  def end_task(self, state: Any, task: Any) -> bool:
+  def end_task(self, state: TrainState, task: Task) -> bool:
     """A task is scored and recorded; returns whether that was saved."""
     self.point = dataclasses.replace(self.point, stage=DONE)
     due = _due_after_task(self._stream, task)
@@ -112,14 +121,14 @@ class Progress:
     return {'seconds': self.point.seconds,
             'images_per_second': images / max(self.point.seconds, 1e-9)}
 
-  def stop_if_asked(self, state: Any) -> None:
+  def stop_if_asked(self, state: TrainState) -> None:
     """Saves and raises `Stopped` after a signal."""
     if self._interrupt.asked():
       self.save(state)
       self._checkpoints.wait()
       self._interrupt.check(f' {self.point}')
 
-  def save(self, state: Any) -> None:
+  def save(self, state: TrainState) -> None:
     """Starts to save; a point that is saved already is not saved again.
 
     Raises:
@@ -162,7 +171,8 @@ class Progress:
         'another workdir may have a lower config.learning_rate')
 
 
-def batch_name(stream: Any, task_index: int, phase: Any, number: int) -> str:
+def batch_name(stream: 'ReplayStream', task_index: int, phase: base.Phase,
+               number: int) -> str:
   """What a step was made of, for people.
 
   Args:
@@ -187,12 +197,12 @@ def batch_name(stream: Any, task_index: int, phase: Any, number: int) -> str:
           f'{", ".join(map(str, rows[:_MOST_ROWS]))}{more}')
 
 
-def _due_after_task(stream: Any, task: Any) -> bool:
+def _due_after_task(stream: 'ReplayStream', task: Task) -> bool:
   """Whether a checkpoint is due: not after each of 200 short episodes."""
   return bool(task.eval_sets) or task.index == len(stream.tasks) - 1
 
 
-def _due_after_step(config: Any, step: int) -> bool:
+def _due_after_step(config: ConfigDict, step: int) -> bool:
   """Whether to save after `step` of the whole run, as the original counts."""
   every = config.checkpoint_every_steps
   return every > 0 and step % every == 0

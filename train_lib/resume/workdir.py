@@ -10,19 +10,25 @@ import contextlib
 import json
 import os
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
 import numpy as np
 
 from promptcl.models.weights import pretrained
 from promptcl.train_lib.core import hosts
+from promptcl.train_lib.core.state import TrainState
 from promptcl.train_lib.records import fingerprint
 from promptcl.train_lib.records import report
 from promptcl.train_lib.records.results import Results
 from promptcl.train_lib.resume import checkpoint
 from promptcl.train_lib.resume.checkpoint import ResumePoint
+
+if TYPE_CHECKING:
+  from promptcl.input_pipeline.pipeline import TaskStream
+  from promptcl.input_pipeline.replay import ReplayStream
 
 CHECKPOINTS = 'checkpoints'
 
@@ -136,8 +142,9 @@ def open_checkpoints(workdir: str) -> Iterator[checkpoint.Checkpointer]:
     yield checkpointer
 
 
-def resume(checkpoints: checkpoint.Checkpointer, state: Any, results: Results,
-           stream: Any) -> tuple[ResumePoint, Any, dict[str, Any]]:
+def resume(checkpoints: checkpoint.Checkpointer, state: TrainState,
+           results: Results, stream: 'ReplayStream'
+           ) -> tuple[ResumePoint, TrainState, dict[str, np.ndarray]]:
   """Takes up the newest checkpoint, if there is one.
 
   Args:
@@ -166,13 +173,13 @@ def resume(checkpoints: checkpoint.Checkpointer, state: Any, results: Results,
 
 
 def save_results(results: Results, workdir: str, config_json: str,
-                 origin: dict[str, Any]) -> None:
+                 origin: report.Json) -> None:
   """Writes results.json and results.csv; `origin` is from `provenance`."""
   if hosts.first():
     results.save(workdir, config_json=config_json, extra=origin)
 
 
-def provenance(config: Any, stream: Any) -> dict[str, Any]:
+def provenance(config: ConfigDict, stream: 'TaskStream') -> report.Json:
   """What numbers may only be compared with when it agrees."""
   checksum = None
   if config.init_checkpoint != pretrained.RANDOM:

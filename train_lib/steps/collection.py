@@ -2,12 +2,12 @@
 """What hooks ask of images: the inputs of a `Space`, and features."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from promptcl.models.classifier import PromptedClassifier
 from promptcl.models.networks import vit
 from promptcl.models.parts import base
 from promptcl.train_lib.core import state as state_lib
@@ -16,7 +16,7 @@ from promptcl.train_lib.steps import train_step as steps
 Array = jax.Array
 
 
-def make_inputs(model: Any, spaces: Sequence[base.Space], *,
+def make_inputs(model: PromptedClassifier, spaces: Sequence[base.Space], *,
                 embedded_query: bool) -> Callable[..., dict[str, Array]]:
   """-> `inputs(params, frozen, images) -> {space name: [B, R, D]}`, float32.
 
@@ -75,7 +75,7 @@ def make_moments(inputs: Callable[..., dict[str, Array]]
   return moments
 
 
-def make_features(model: Any, *, prompted: bool, seed: int
+def make_features(model: PromptedClassifier, *, prompted: bool, seed: int
                   ) -> Callable[..., dict[str, Array]]:
   """-> `features(params, memory, frozen, batch, task_index)`, see the probe.
 
@@ -99,7 +99,7 @@ def make_features(model: Any, *, prompted: bool, seed: int
   return features
 
 
-def _sequence(model: Any, patches: Array) -> Array:
+def _sequence(model: PromptedClassifier, patches: Array) -> Array:
   """[B, 1 + N, D] as prompts of the first block find it."""
   seen = {}
 
@@ -111,13 +111,15 @@ def _sequence(model: Any, patches: Array) -> Array:
   return seen[0]
 
 
-def _embedded_query(model: Any, variables: Any, images: Array) -> Array:
+def _embedded_query(model: PromptedClassifier, variables: state_lib.Variables,
+                    images: Array) -> Array:
   """[B, D]: maximum over class token and patches, positions added."""
   features = model.apply(variables, images, method=lambda m, x: m.backbone(x))
   return jnp.max(features.block_inputs[0].astype(jnp.float32), axis=1)
 
 
-def _attention_queries(model: Any, variables: Any, images: Array,
+def _attention_queries(model: PromptedClassifier,
+                       variables: state_lib.Variables, images: Array,
                        query: base.Query, layers: Mapping[int, str]
                        ) -> dict[str, Array]:
   """Query projections (with bias, unscaled) of blocks: {name: [B, T, D]}.

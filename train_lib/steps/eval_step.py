@@ -10,17 +10,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 import numpy as np
 
+from promptcl.models import classifier
+from promptcl.models.classifier import PromptedClassifier
 from promptcl.models.parts import base
 from promptcl.models.parts import matching
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.core.parallel import AXIS
+from promptcl.train_lib.core.parallel import PyTree
 from promptcl.train_lib.steps.losses import Batch
 from promptcl.train_lib.steps.losses import cross_entropy
 from promptcl.train_lib.steps.losses import masked
+from promptcl.train_lib.steps.train_step import TaskInfo
 
 Array = jax.Array
+Passes = Callable[..., tuple[classifier.Output, PyTree, dict[str, Array]]]
 TOP5 = 'top5'
 ANY_DOMAIN = 'any_domain'
 UNTIL_OWN = 'until_own_task'
@@ -28,9 +34,9 @@ UNTIL_OWN = 'until_own_task'
 BESIDE = (TOP5, ANY_DOMAIN, UNTIL_OWN)
 
 
-def make_eval_step(config: Any, model: Any, *, num_domains: int = 1,
-                   class_tasks: np.ndarray | None = None
-                   ) -> Callable[..., dict[str, Any]]:
+def make_eval_step(config: ConfigDict, model: PromptedClassifier, *,
+                   num_domains: int = 1, class_tasks: np.ndarray | None = None
+                   ) -> Callable[..., dict[str, PyTree]]:
   """-> `eval_step(state, frozen, batch, query, task, competing, compare)`.
 
   An eighth argument may be what `make_class_vectors` returns.
@@ -85,7 +91,8 @@ def make_eval_step(config: Any, model: Any, *, num_domains: int = 1,
   return eval_step
 
 
-def make_passes(config: Any, model: Any) -> Callable[..., Any]:
+def make_passes(config: ConfigDict, model: PromptedClassifier
+                ) -> Passes:
   """-> `passes(state, params, batch, query, task, compare, vectors)`.
 
   It returns the headline's output, what the prompt sowed on the way, and
@@ -123,7 +130,7 @@ def make_passes(config: Any, model: Any) -> Callable[..., Any]:
   return passes
 
 
-def make_class_vectors(model: Any) -> Callable[..., Array]:
+def make_class_vectors(model: PromptedClassifier) -> Callable[..., Array]:
   """-> `class_vectors(state, frozen)`, once for all images of an evaluation."""
   return lambda state, frozen: model.apply(
       state_lib.variables(state_lib.overlay(frozen, state.params)),
@@ -141,7 +148,8 @@ def known_until(class_tasks: np.ndarray, batch: Batch) -> Array:
   return class_tasks <= jnp.max(jnp.where(batch['mask'] > 0, own, -1))
 
 
-def prompt_choice(config: Any, batch: Batch, task: Any) -> dict[str, Any]:
+def prompt_choice(config: ConfigDict, batch: Batch, task: TaskInfo
+                  ) -> dict[str, Any]:
   """Arguments of the prompted pass that say who chooses the prompts.
 
   At test time the task is not known, hence index -1; only the control `oracle`
@@ -155,7 +163,7 @@ def prompt_choice(config: Any, batch: Batch, task: Any) -> dict[str, Any]:
   return dict(task_index=jnp.int32(-1))
 
 
-def votes_at_test(config: Any, model: Any) -> bool:
+def votes_at_test(config: ConfigDict, model: PromptedClassifier) -> bool:
   """Whether the headline uses the batch's majority vote."""
   if config.prompt_choice != 'key':
     return False

@@ -2,12 +2,13 @@
 """Squared gradients of the log-likelihood, image by image."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 import numpy as np
 
+from promptcl.models.classifier import PromptedClassifier
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.steps import losses
 from promptcl.train_lib.steps import train_step as steps
@@ -16,7 +17,8 @@ from promptcl.train_lib.steps import train_step as steps
 _MAX_VALUES = 2**27
 
 
-def make_add_squares(config: Any, model: Any) -> Callable[..., Any]:
+def make_add_squares(config: ConfigDict, model: PromptedClassifier
+                     ) -> Callable[..., tuple[dict[str, jax.Array], jax.Array]]:
   """-> `add(total, known, frozen, batch, task)` for
   `Probe.squared_gradients`.
 
@@ -61,7 +63,7 @@ def make_add_squares(config: Any, model: Any) -> Callable[..., Any]:
   return add
 
 
-def rows_at_once(batch_size: int, params: Any) -> int:
+def rows_at_once(batch_size: int, params: state_lib.FlatParams) -> int:
   """Largest divisor of the batch whose images' gradients fit together.
 
   Each image has gradients of its own, so a whole ViT-B is done one by one.

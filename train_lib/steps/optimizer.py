@@ -9,17 +9,21 @@ rate, the method's memory, the task) comes in as extra arguments.
 Arithmetic: parity with google-research/l2p on flax.optim 0.3.5.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 import re
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 import optax
 
 from promptcl.models.parts import base
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.steps import schedules
+
+if TYPE_CHECKING:
+  from promptcl.train_lib.steps.train_step import TaskInfo
 
 SCHEDULES = ('constant', 'cosine', 'linear', 'cosine_by_epoch', 'freeze_cosine',
              'lagged_cosine')
@@ -61,7 +65,8 @@ def decay_gradients(first: float, later: float
       lambda params: optax.EmptyState(), update)
 
 
-def scale_by_rules(rules: Any) -> optax.GradientTransformationExtraArgs:
+def scale_by_rules(rules: Sequence[tuple[str, float]]
+                   ) -> optax.GradientTransformationExtraArgs:
   """Multiplies each leaf's update by the factor of the first rule it matches.
 
   A part `rate_floor` of the `learning_rate` is given alike to all leaves, and
@@ -105,7 +110,7 @@ def scale_by_given_rate() -> optax.GradientTransformationExtraArgs:
       lambda params: optax.EmptyState(), update)
 
 
-def create(config: Any, method_transform: optax.GradientTransformation,
+def create(config: ConfigDict, method_transform: optax.GradientTransformation,
            step_transform: optax.GradientTransformation | None = None
            ) -> optax.GradientTransformationExtraArgs:
   """The chain that `config` describes.
@@ -135,7 +140,7 @@ def create(config: Any, method_transform: optax.GradientTransformation,
   return optax.with_extra_args_support(optax.chain(*links))
 
 
-def later_rates(config: Any) -> tuple[base.Rate, ...]:
+def later_rates(config: ConfigDict) -> tuple[base.Rate, ...]:
   """What `later_rate_multipliers` asks for, as rates of a method."""
   later = lambda factor: (
       lambda task: jnp.where(task.index > 0, factor, 1.0))
@@ -155,8 +160,8 @@ def check_rates(rates: Iterable[base.Rate], paths: Iterable[str]) -> None:
                        'see later_rate_multipliers, thaw and freeze_part')
 
 
-def task_rates(rates: Iterable[base.Rate], paths: Iterable[str], task: Any
-               ) -> dict[str, jax.Array]:
+def task_rates(rates: Iterable[base.Rate], paths: Iterable[str],
+               task: 'TaskInfo') -> dict[str, jax.Array]:
   """Product of all rates that match a leaf, where any does; traced."""
   found: dict[str, jax.Array] = {}
   for path in paths:
@@ -181,12 +186,13 @@ def at_rates(updates: Mapping[str, jax.Array], rates: Mapping[str, jax.Array]
           for path, u in updates.items()}
 
 
-def penalty_weight(config: Any) -> float:
+def penalty_weight(config: ConfigDict) -> float:
   """Weight of the L2 penalty in the loss; AdamW only decays decoupled."""
   return 0.0 if config.optim == 'adamw' else config.weight_decay
 
 
-def learning_rate(step: jax.Array, steps_per_epoch: jax.Array, **options: Any
+def learning_rate(step: jax.Array, steps_per_epoch: jax.Array,
+                  **options: Any
                   ) -> jax.Array:
   """Learning rate of one step, see `rate_and_floor`; [] float32."""
   return rate_and_floor(step, steps_per_epoch, **options)[0]
@@ -233,7 +239,8 @@ def rate_and_floor(step: jax.Array, steps_per_epoch: jax.Array, *, base: float,
   return jnp.asarray(rate, jnp.float32), jnp.zeros((), jnp.float32)
 
 
-def schedule_options(config: Any, global_batch_size: int) -> dict[str, Any]:
+def schedule_options(config: ConfigDict, global_batch_size: int
+                     ) -> dict[str, Any]:
   """Keyword arguments of `learning_rate` from a config."""
   scale = global_batch_size / 256.0
   return dict(

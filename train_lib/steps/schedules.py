@@ -5,10 +5,10 @@ Cosines are written as sines of what remains: near the end `1 + cos` would lose
 most digits of a small rate in float32.
 """
 
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 Array = jax.Array
 
@@ -76,7 +76,7 @@ def lagged_cosine(epoch: Array, num_epochs: int) -> Array:
   return jnp.sin(jnp.pi * (100 * last - 99 * before) / (200 * last))
 
 
-def freeze_options(config: Any) -> dict[str, Any]:
+def freeze_options(config: ConfigDict) -> dict[str, float]:
   """Keyword arguments of `freeze_cosine` that its config group holds."""
   group = config.freeze_cosine
   return dict(freeze_steps=group.freeze_steps,
