@@ -18,7 +18,6 @@ import os
 import pathlib
 import sys
 import time
-from typing import Any
 
 from etils import epy
 
@@ -34,7 +33,7 @@ with epy.lazy_imports():  # so that their time counts, and --help is quick
   from benchmarks import operations
   from promptcl.train_lib import program as program_lib
 
-Case = dict[str, Any]
+Case = table.Row
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -103,7 +102,7 @@ def share(row: Case, ceiling: float | None) -> float | None:
   return ceiling and row['product_flops_per_image'] * per_device / ceiling
 
 
-def dearest(step: Any, folder: pathlib.Path) -> str:
+def dearest(step: 'measure.Step', folder: pathlib.Path) -> str:
   """A table of operations, or why there is none, which costs no row."""
   try:
     return operations.record(step, folder)
@@ -147,7 +146,7 @@ def _one_line(error: Exception) -> str:
   return f'{type(error).__name__}: {lines[0][:160]}'
 
 
-def write(path: pathlib.Path, results: Any) -> None:
+def write(path: pathlib.Path, results: Case) -> None:
   """Writes a whole file or leaves the one before.
 
   Raises:

@@ -2,14 +2,15 @@
 """What `accelerator.py` measures, in the order of its rows."""
 
 import argparse
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import ml_collections
+
+from benchmarks.accelerator_table import Row as Case
 from promptcl.configs import base as defaults
 from promptcl.models.networks import backbones
 from promptcl.train_lib.startup import config_values
 
-Case = dict[str, Any]
 BASE = 'base: train'
 # Keys of a config that get a row for each value but the default, as soon as
 # configs/base.py has them.
@@ -34,7 +35,7 @@ def ceilings(options: argparse.Namespace) -> Iterator[Case]:
              seconds=options.seconds)
 
 
-def changes(batch: int, ways: Iterable[tuple[str, Any]]
+def changes(batch: int, ways: Iterable[tuple[str, object]]
             ) -> Iterator[tuple[str, Case]]:
   """Names of the rows and what each changes in the base case, by interest.
 
@@ -57,7 +58,9 @@ def changes(batch: int, ways: Iterable[tuple[str, Any]]
   yield f'batch {half}', dict(batch=half)
 
 
-def other_ways(config: Any, choices: Any) -> Iterator[tuple[str, Any]]:
+def other_ways(config: ml_collections.ConfigDict,
+               choices: Mapping[str, Sequence[object]]
+               ) -> Iterator[tuple[str, object]]:
   """Keys among `KEYS` that a config has, with each value it does not have."""
   for key in KEYS:
     if key in config:

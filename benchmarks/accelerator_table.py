@@ -62,7 +62,7 @@ def ceiling(row: Row) -> str:
           f'{row["size"]} x {row["size"]}')
 
 
-def made_on(results: dict[str, Any]) -> str:
+def made_on(results: Row) -> str:
   """Card, driver, versions, date, revision in one line."""
   versions = ', '.join(f'{name} {version or "of unknown version"}'
                        for name, version in results['versions'].items())
@@ -74,7 +74,7 @@ def made_on(results: dict[str, Any]) -> str:
       f'Python {results["python"]}; revision {revision}')
 
 
-def markdown(results: dict[str, Any]) -> str:
+def markdown(results: Row) -> str:
   """The table of a result file, for a page."""
   rows = results['rows']
   lines = [made_on(results), '', '| ceiling | measured |', '|---|---|']

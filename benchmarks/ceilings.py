@@ -7,7 +7,6 @@
 One device is measured; the others are taken to be like it.
 """
 
-from collections.abc import Callable
 import math
 import time
 from typing import Any
@@ -15,10 +14,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+Case = dict[str, Any]  # what a row was asked for, and its figures
+# What is compiled, its arguments, FLOPs or bytes.
+Work = tuple[jax.stages.Wrapped, tuple[jax.Array, ...], int]
 _CHAIN = 8  # products in one program, so that starting it costs little
 
 
-def measure(case: dict[str, Any]) -> dict[str, Any]:
+def measure(case: Case) -> Case:
   """Measures one ceiling.
 
   Args:
@@ -42,7 +44,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
               compile_seconds=compile_seconds)
 
 
-def _products(case: dict[str, Any]) -> tuple[Callable[..., Any], Any, int]:
+def _products(case: Case) -> Work:
   """-> (compilable, arguments, FLOPs); each product takes the one before."""
   size, dtype = case['size'], case['dtype']
   left, right = (jax.random.normal(key, (size, size), dtype)
@@ -58,14 +60,15 @@ def _products(case: dict[str, Any]) -> tuple[Callable[..., Any], Any, int]:
   return jax.jit(chain), (right, left), 2 * size**3 * _CHAIN
 
 
-def _copy(case: dict[str, Any]) -> tuple[Callable[..., Any], Any, int]:
+def _copy(case: Case) -> Work:
   """-> (compilable, arguments, bytes); a mere copy might be left out."""
   array = jnp.zeros(case['size'], jnp.float32)
   return (jax.jit(lambda x: x + 1, donate_argnums=0), (array,),
           2 * array.nbytes)
 
 
-def _seconds(compiled: Any, args: Any, seconds: float) -> float:
+def _seconds(compiled: jax.stages.Compiled, args: tuple[jax.Array, ...],
+             seconds: float) -> float:
   """Of one call, mean over as many as fill `seconds`, after one to warm up.
 
   Each call takes the result of the one before as its first argument, so that

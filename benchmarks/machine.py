@@ -7,7 +7,6 @@ import os
 import pathlib
 import platform
 import subprocess
-from typing import Any
 
 import jax
 
@@ -15,7 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy')
 
 
-def facts() -> dict[str, Any]:
+def facts() -> dict[str, object]:
   """All of it; None for what this machine does not tell.
 
   Raises:
@@ -47,20 +46,20 @@ def version(name: str) -> str | None:
 
 def driver() -> str | None:
   """The version of NVIDIA's driver."""
-  told = _told('nvidia-smi', '--query-gpu=driver_version',
-               '--format=csv,noheader')
-  return told.splitlines()[0] if told else None
+  text = _output('nvidia-smi', '--query-gpu=driver_version',
+                 '--format=csv,noheader')
+  return text.splitlines()[0] if text else None
 
 
 def revision() -> str | None:
   """The revision of this code, with `-dirty` where files were changed."""
-  if _told('git', 'rev-parse', '--show-toplevel') != str(ROOT):
+  if _output('git', 'rev-parse', '--show-toplevel') != str(ROOT):
     return None  # files only, perhaps inside another repository
-  return _told('git', 'describe', '--always', '--dirty', '--abbrev=12',
-               '--exclude=*')
+  return _output('git', 'describe', '--always', '--dirty', '--abbrev=12',
+                 '--exclude=*')
 
 
-def _told(*command: str) -> str | None:
+def _output(*command: str) -> str | None:
   """What a command prints, or None where there is none or it fails."""
   try:
     done = subprocess.run(

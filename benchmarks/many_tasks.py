@@ -11,7 +11,7 @@ of each test image, and a weak reference per evaluated set that Grain keeps.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 import ctypes
 import dataclasses
@@ -21,6 +21,7 @@ import tempfile
 import threading
 
 import jax
+import ml_collections
 import numpy as np
 
 from promptcl.configs import base
@@ -55,7 +56,8 @@ class Sample:
   compilations: int
 
 
-def make_config(num_tasks: int, folder: pathlib.Path, **changes):
+def make_config(num_tasks: int, folder: pathlib.Path, **changes: object
+                ) -> ml_collections.FrozenConfigDict:
   """A tiny run; writes its data to `folder`."""
   config = base.get_config()
   config.update_from_flattened_dict({
@@ -101,8 +103,9 @@ def compilations() -> Iterator[list[float]]:
     jax.monitoring.unregister_event_duration_listener(note)
 
 
-def measure(config, workdir: pathlib.Path, every: int, *,
-            tell=lambda _: None, trim: bool = False) -> list[Sample]:
+def measure(config: ml_collections.ConfigDict, workdir: pathlib.Path,
+            every: int, *, tell: Callable[[Sample], object] = lambda _: None,
+            trim: bool = False) -> list[Sample]:
   """Trains and evaluates all tasks; samples from a hook after a task's steps.
 
   Args:

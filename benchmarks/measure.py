@@ -9,6 +9,7 @@ Needs no TensorFlow, no data, and of the libraries only jax, flax, optax and
 ml_collections with what they bring.
 """
 
+from collections.abc import Callable
 import dataclasses
 import importlib
 import importlib.util
@@ -30,10 +31,14 @@ from promptcl.models.networks import backbones
 from promptcl.models.parts import base
 from promptcl.train_lib import program as program_lib
 from promptcl.train_lib.core import parallel
+from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.core.parallel import PyTree
 from promptcl.train_lib.startup import startup
 from promptcl.train_lib.steps import eval_step
 from promptcl.train_lib.steps import train_step as steps
 
+Case = dict[str, Any]  # what a row was asked for, and its figures
+Start = tuple[state_lib.FlatParams, state_lib.TrainState]
 NUM_CLASSES = 100
 CLASSES_PER_TASK = 10
 
@@ -51,12 +56,12 @@ class Step:
     out: of the last run.
   """
 
-  compiled: Any
-  args: tuple[Any, ...]
+  compiled: jax.stages.Compiled
+  args: tuple[PyTree, ...]
   carries: bool
   compile_seconds: float
   products: int
-  out: Any = None
+  out: PyTree = None
 
   def run(self, count: int) -> tuple[float, float]:
     """Wall and CPU seconds of one step, mean over `count`.
@@ -96,7 +101,7 @@ class LossOnly:
     return cls(jax.lax.all_gather(loss, axis_name))
 
 
-def make_config(case: dict[str, Any]) -> ml_collections.FrozenConfigDict:
+def make_config(case: Case) -> ml_collections.FrozenConfigDict:
   """The recipe's config with model, size, batch, scope and dtype of the case.
 
   A scope of None leaves what the recipe says.  Layers that the model does not
@@ -121,7 +126,7 @@ def make_config(case: dict[str, Any]) -> ml_collections.FrozenConfigDict:
   return config
 
 
-def make_batch(config: Any) -> Any:
+def make_batch(config: ml_collections.ConfigDict) -> dict[str, jax.Array]:
   """Random images and labels of one task, on the devices: [n, B, ...]."""
   rng = np.random.default_rng(config.seed)
   count = config.per_device_batch_size * jax.local_device_count()
@@ -133,8 +138,9 @@ def make_batch(config: Any) -> Any:
   return next(parallel.prefetch([batch]))
 
 
-def make_step(phase: str, program: program_lib.Program, start: Any = None
-              ) -> tuple[Any, Any]:
+def make_step(phase: str, program: program_lib.Program,
+              start: Start | None = None
+              ) -> tuple[jax.stages.Wrapped, tuple[PyTree, ...]]:
   """A pmapped step and its arguments on the devices; compiles the start only.
 
   Args:
@@ -176,7 +182,8 @@ def make_step(phase: str, program: program_lib.Program, start: Any = None
   raise ValueError(f'{config.method} has no phase {phase!r}')
 
 
-def make_train_step(program: program_lib.Program) -> Any:
+def make_train_step(program: program_lib.Program
+                    ) -> Callable[..., tuple[state_lib.TrainState, PyTree]]:
   """The train step of the phase that learns from images."""
   kinds = program.method.learning
   kind = next((k for k, v in kinds.items() if v.loss is None), '')
@@ -190,7 +197,7 @@ def make_train_step(program: program_lib.Program) -> Any:
       **(dict(metrics=LossOnly) if bare else {}))
 
 
-def compile_step(case: dict[str, Any], start: Any = None) -> Step:
+def compile_step(case: Case, start: Start | None = None) -> Step:
   """Compiles one case; see `measure` and `make_step`."""
   # Reading a cache would hide the compile time.
   jax.config.update('jax_enable_compilation_cache', False)
@@ -204,7 +211,7 @@ def compile_step(case: dict[str, Any], start: Any = None) -> Step:
               time.perf_counter() - started, flops)
 
 
-def num_steps(case: dict[str, Any], step: Step) -> int:
+def num_steps(case: Case, step: Step) -> int:
   """How many to time: `steps`, or more to fill `seconds`; runs one or two."""
   step.run(1)
   if not case.get('seconds'):
@@ -212,7 +219,7 @@ def num_steps(case: dict[str, Any], step: Step) -> int:
   return max(case['steps'], math.ceil(case['seconds'] / step.run(1)[0]))
 
 
-def measure(case: dict[str, Any]) -> dict[str, Any]:
+def measure(case: Case) -> Case:
   """Compiles and runs one case.
 
   Args:
@@ -226,7 +233,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
   return row(case, compile_step(case))
 
 
-def row(case: dict[str, Any], step: Step) -> dict[str, Any]:
+def row(case: Case, step: Step) -> Case:
   """Runs a compiled case.
 
   Returns:

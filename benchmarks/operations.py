@@ -13,9 +13,12 @@ import gzip
 import json
 import pathlib
 import re
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import jax
+
+if TYPE_CHECKING:
+  from benchmarks import measure
 
 STEPS = 3
 # An instruction of XLA's text, and the place in our code that it came from.
@@ -29,7 +32,8 @@ _COMPUTING = re.compile(r'Stream|XLA Ops$')
 Event = Mapping[str, Any]
 
 
-def record(step: Any, folder: pathlib.Path, *, count: int = 10) -> str:
+def record(step: 'measure.Step', folder: pathlib.Path, *, count: int = 10
+           ) -> str:
   """Traces a few runs of a compiled step.
 
   Args:
@@ -93,11 +97,11 @@ def seconds(events: Iterable[Event], places: Mapping[str, str]
   return dict(total)
 
 
-def _args(event: Event) -> Mapping[str, Any]:
+def _args(event: Event) -> Event:
   return event.get('args') or {}
 
 
-def _computing(events: list[Event]) -> set[tuple[Any, Any]]:
+def _computing(events: list[Event]) -> set[tuple[int, int]]:
   """Process and thread of each line of a device that holds operations."""
   devices = {e['pid'] for e in events if e.get('name') == 'process_name'
              and _args(e).get('name', '').startswith('/device:')}

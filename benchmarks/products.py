@@ -8,12 +8,13 @@ calls of libraries that it does not count, and which the ways to a GPU and to a
 TPU do not offer before compilation.  This one is of the step as it was traced.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import math
-from typing import Any
+
+from jax.extend import core as jax_core
 
 
-def count(jaxpr: Any) -> int:
+def count(jaxpr: jax_core.Jaxpr | jax_core.ClosedJaxpr) -> int:
   """FLOPs of all `dot_general` and convolutions; one multiply-add is two.
 
   Only the cheaper side of a condition counts: the dearer one of our steps is
@@ -26,7 +27,7 @@ def count(jaxpr: Any) -> int:
   return sum(_count(equation) for equation in jaxpr.eqns)
 
 
-def _count(equation: Any) -> int:
+def _count(equation: jax_core.JaxprEqn) -> int:
   """FLOPs of one equation."""
   name, params = equation.primitive.name, equation.params
   if name == 'dot_general':
@@ -43,12 +44,13 @@ def _count(equation: Any) -> int:
   return sum(inner) * (params['length'] if name == 'scan' else 1)
 
 
-def _size(equation: Any) -> int:
+def _size(equation: jax_core.JaxprEqn) -> int:
   """Elements of the result."""
   return math.prod(equation.outvars[0].aval.shape)
 
 
-def _inner(params: dict[str, Any]) -> Iterator[Any]:
+def _inner(params: Mapping[str, object]
+           ) -> Iterator[jax_core.Jaxpr | jax_core.ClosedJaxpr]:
   """What an equation calls."""
   for value in params.values():
     for item in value if isinstance(value, (tuple, list)) else (value,):

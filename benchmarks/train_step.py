@@ -19,6 +19,7 @@ import subprocess
 import sys
 from typing import Any
 
+Case = dict[str, Any]  # what a row was asked for, and its figures
 ROOT = pathlib.Path(__file__).parents[1]
 RECIPES = ('cifar100_l2p', 'cifar100_dualprompt', 'convprompt', 'pgt')
 SCOPES = ('all', 'trainable')
@@ -68,7 +69,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
   return options
 
 
-def cases(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def cases(options: argparse.Namespace) -> Iterator[Case]:
   """What to measure, in the order of the rows.
 
   Only training depends on the scope, so the other phases come once.
@@ -83,7 +84,7 @@ def cases(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                      **sizes)
 
 
-def run(case: dict[str, Any]) -> dict[str, Any]:
+def run(case: Case) -> Case:
   """The row of a case, or the case with `error` where it fails."""
   done = subprocess.run(
       [sys.executable, '-m', 'benchmarks.measure', json.dumps(case)],
@@ -95,13 +96,13 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
   return json.loads(done.stdout.splitlines()[-1])
 
 
-def ratios(row: dict[str, Any], first: dict[str, Any]) -> dict[str, float]:
+def ratios(row: Case, first: Case) -> dict[str, float]:
   """Every column of a row divided by that of `first`, where both have it."""
   return {key: row[key] / first[key] for key, _, _ in COLUMNS
           if row.get(key) is not None and first.get(key)}
 
 
-def line(row: dict[str, Any]) -> str:
+def line(row: Case) -> str:
   """A row for people: figures, each with its ratio to the first row."""
   scope = row['scope'] if row['phase'] == 'train' else '-'
   start = (f'{row["recipe"]:<20}{row["phase"]:<10}{scope:<10}'

@@ -18,6 +18,7 @@ checksum of such a file with the one in its published address first.
 """
 
 import argparse
+from collections.abc import Mapping
 import hashlib
 import pathlib
 import pickle
@@ -36,7 +37,7 @@ from promptcl.tools import run_weights
 from promptcl.tools import torch_layouts
 
 
-def read_torch(path: str) -> Any:
+def read_torch(path: str) -> object:
   """What `torch.save` or TorchScript wrote, tensors as float32 arrays.
 
   Raises:
@@ -74,7 +75,7 @@ def _is_script(path: str) -> bool:
     return any(name.endswith('/constants.pkl') for name in archive.namelist())
 
 
-def _as_arrays(content: Any, tensor: type) -> Any:
+def _as_arrays(content: Any, tensor: type) -> object:
   """Turns tensors into arrays, in dictionaries within dictionaries."""
   if isinstance(content, dict):
     return {key: _as_arrays(value, tensor) for key, value in content.items()}
@@ -83,7 +84,7 @@ def _as_arrays(content: Any, tensor: type) -> Any:
   return content
 
 
-def convert(content: Any, *, family: str, network: str, num_heads: int,
+def convert(content: object, *, family: str, network: str, num_heads: int,
             source: str) -> tuple[dict[str, np.ndarray], str, tuple[str, ...]]:
   """Backbone of a checkpoint under our names.
 
@@ -114,7 +115,7 @@ def convert(content: Any, *, family: str, network: str, num_heads: int,
 
 
 def _read(args: argparse.Namespace
-          ) -> tuple[dict[str, np.ndarray], dict[str, Any], str]:
+          ) -> tuple[dict[str, np.ndarray], Mapping[str, object], str]:
   """Arrays, `meta` and a remark, whatever the input is."""
   path, kind = args.input, formats.sniff(args.input)
   if kind == 'folder':

@@ -117,7 +117,8 @@ def make_optimizer(num_steps: int) -> optax.GradientTransformation:
 
 
 def make_train_step(loss: Callable[..., jax.Array],
-                    optimizer: optax.GradientTransformation):
+                    optimizer: optax.GradientTransformation
+                    ) -> Callable[..., tuple[State, jax.Array]]:
   """Compiled `(state, *batch) -> (state, loss)`; donates the state.
 
   Args:

@@ -5,9 +5,9 @@ A checkpoint of a run holds what training changed.  Leaves of the backbone that
 stayed frozen are read from the file that the run started from.
 """
 
+from collections.abc import Mapping
 import json
 import pathlib
-from typing import Any
 
 import jax
 import ml_collections
@@ -23,7 +23,8 @@ from promptcl.train_lib.resume.checkpoint import ResumePoint
 _BACKBONE = 'params/backbone/'
 
 
-def read(workdir: str) -> tuple[dict[str, np.ndarray], dict[str, Any], str]:
+def read(workdir: str
+         ) -> tuple[dict[str, np.ndarray], Mapping[str, object], str]:
   """Backbone after the newest task with a checkpoint.
 
   Args:
@@ -70,7 +71,7 @@ def _newest_state(folder: pathlib.Path
         path / 'state', args=ocp.args.StandardRestore())
 
 
-def _complete(trained: dict[str, np.ndarray], config: Any
+def _complete(trained: dict[str, np.ndarray], config: ml_collections.ConfigDict
               ) -> dict[str, np.ndarray]:
   """Adds the leaves that stayed frozen, from the run's own start."""
   model = backbones.create(config.model_name, image_size=config.input_size)
@@ -86,7 +87,7 @@ def _complete(trained: dict[str, np.ndarray], config: Any
   return {**start, **trained}
 
 
-def _input_range(config: Any) -> str:
+def _input_range(config: ml_collections.ConfigDict) -> str:
   """What the run fed, as `config.input_range` names it."""
   if config.input_range != 'auto':
     return config.input_range

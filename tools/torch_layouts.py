@@ -18,7 +18,8 @@ loader that skips what it does not know ends with random weights.
 from collections.abc import Iterable, Mapping
 import dataclasses
 import re
-from typing import Any
+
+import numpy as np
 
 from promptcl.models.networks import vit
 from promptcl.models.weights import mismatch
@@ -44,16 +45,16 @@ class Found:
     left_out: names of arrays that do not belong to the backbone.
   """
 
-  arrays: dict[str, Any]
+  arrays: dict[str, np.ndarray]
   family: str
   left_out: tuple[str, ...]
 
 
-def unpack(content: Any, *, network: str = 'teacher') -> Found:
+def unpack(content: object, *, network: str = 'teacher') -> Found:
   """Finds the backbone in what a checkpoint file holds.
 
   Args:
-    content: as `torch.load` gives it, with arrays of any kind that has `shape`.
+    content: as `torch.load` gives it, with arrays in place of tensors.
     network: 'teacher' or 'student', where there are both.
 
   Raises:
@@ -77,7 +78,8 @@ def unpack(content: Any, *, network: str = 'teacher') -> Found:
                _family(content, container, prefix), tuple(sorted(left_out)))
 
 
-def arrays_in(content: Any, network: str) -> tuple[dict[str, Any], str]:
+def arrays_in(content: object, network: str
+              ) -> tuple[dict[str, np.ndarray], str]:
   """The dictionary of arrays and the key it lay under ('' for none).
 
   Raises:
@@ -102,7 +104,7 @@ def _depth(names: Iterable[str]) -> int:
   return 1 + max((int(match[1]) for match in found if match), default=-1)
 
 
-def _prefix(state: Mapping[str, Any]) -> str:
+def _prefix(state: Mapping[str, object]) -> str:
   """What stands before the names of the backbone."""
   allowed = re.compile('(?:' + '|'.join(map(re.escape, _PREFIXES)) + ')*')
   found = [name.removesuffix(_MARK) for name in state if name.endswith(_MARK)]
@@ -113,7 +115,7 @@ def _prefix(state: Mapping[str, Any]) -> str:
   return found[0]
 
 
-def _family(content: Mapping[str, Any], container: str, prefix: str) -> str:
+def _family(content: Mapping[str, object], container: str, prefix: str) -> str:
   """The family, where the layout is that of one only."""
   if 'base_encoder.' in prefix:
     return 'moco'

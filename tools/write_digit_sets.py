@@ -13,6 +13,7 @@ the same, and a run takes a minute.  Training and test digits are those of
 """
 
 import argparse
+from collections.abc import Sequence
 import pathlib
 import sys
 
@@ -33,9 +34,10 @@ LOOKS = {
     'turned': np.rot90,
 }
 DOMAINS = ('plain', 'inverted', 'blurred')
+Digits = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-def load_digits():
+def load_digits() -> Digits:
   """`{split: (uint8 [N, 8, 8], int32 [N])}`, divided as the data set is."""
   config = base.get_config()
   config.dataset = 'digits'
@@ -45,7 +47,7 @@ def load_digits():
           for name, split in (('train', dataset.train), ('test', dataset.test))}
 
 
-def look(digits, name):
+def look(digits: Digits, name: str) -> dict[str, np.ndarray]:
   """All digits in one look, as the arrays of an `npz:` data set."""
   arrays = {'class_names': np.array([str(i) for i in range(10)])}
   for split, (images, labels) in digits.items():
@@ -54,7 +56,8 @@ def look(digits, name):
   return arrays
 
 
-def domains(digits, names=DOMAINS):
+def domains(digits: Digits, names: Sequence[str] = DOMAINS
+            ) -> dict[str, np.ndarray]:
   """All digits in several looks, each a domain."""
   looks = [look(digits, name) for name in names]
   arrays = {'class_names': looks[0]['class_names'],
@@ -69,7 +72,7 @@ def domains(digits, names=DOMAINS):
   return arrays
 
 
-def main():
+def main() -> None:
   parser = argparse.ArgumentParser(
       description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--output', type=pathlib.Path, required=True,

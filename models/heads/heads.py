@@ -3,20 +3,22 @@
 
 from collections.abc import Sequence
 import math
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from ml_collections import ConfigDict
 import numpy as np
 
 from promptcl.models.heads import sentence_head
 from promptcl.models.networks import similarity as similarity_lib
+from promptcl.models.networks import vit
 from promptcl.models.parts.method import Rate
 
 
 def _torch_uniform(key: jax.Array, shape: tuple[int, ...],
-                   dtype: Any = jnp.float32) -> jax.Array:
+                   dtype: DTypeLike = jnp.float32) -> jax.Array:
   """As torch's Linear starts: within the inverse root of the inputs [0]."""
   bound = 1 / math.sqrt(shape[0])
   return jax.random.uniform(key, shape, dtype, -bound, bound)
@@ -186,7 +188,8 @@ HEADS = ('linear', 'cosine', 'centroids', 'sentences')
 Head = LinearHead | CosineHead | TaskHeads | sentence_head.SentenceHead
 
 
-def create(config: Any, num_classes: int, backbone: Any = None,
+def create(config: ConfigDict, num_classes: int,
+           backbone: vit.VisionTransformer | None = None,
            class_names: Sequence[str] = ()) -> Head:
   """The head of `config` over `num_classes`.
 
@@ -221,8 +224,8 @@ def create(config: Any, num_classes: int, backbone: Any = None,
                    config.temperature, config.head_init)
 
 
-def head_sizes(continual: Any, num_classes: int, *, key: str = 'task_heads'
-               ) -> tuple[int, ...]:
+def head_sizes(continual: ConfigDict, num_classes: int, *,
+               key: str = 'task_heads') -> tuple[int, ...]:
   """Classes of each task's head; one head if all tasks have all classes.
 
   Raises:

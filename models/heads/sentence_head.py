@@ -9,15 +9,16 @@ Only the words learn; the text tower that reads them is the backbone's.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 import numpy as np
 
 from promptcl.models.networks import clip
 from promptcl.models.networks import similarity as similarity_lib
+from promptcl.models.networks import vit
 from promptcl.models.parts.method import Rate
 
 Array = jax.Array
@@ -46,7 +47,7 @@ class SentenceHead(nn.Module):
   joint_width: int
   length: int = 16
 
-  def setup(self):
+  def setup(self) -> None:
     self.context = self.param('context', nn.initializers.normal(0.02), (
         len(self.sizes), self.length, self.width))
 
@@ -105,8 +106,8 @@ class SentenceHead(nn.Module):
         owners & task.class_mask, axis=1)[:, None, None]),)
 
 
-def create(config: Any, backbone: Any, class_names: Sequence[str],
-           sizes: Sequence[int]) -> SentenceHead:
+def create(config: ConfigDict, backbone: vit.VisionTransformer | None,
+           class_names: Sequence[str], sizes: Sequence[int]) -> SentenceHead:
   """The head over named classes; without names sentences mean nothing.
 
   Raises:

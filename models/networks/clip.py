@@ -19,11 +19,12 @@ Leaf paths are those of `vit.py`, those of the text tower begin with `text/`;
 from collections.abc import Callable
 import dataclasses
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from promptcl.models.networks import layers
 from promptcl.models.networks import vit
@@ -66,7 +67,7 @@ class TextTower(nn.Module):
   shape: TextShape
   joint_width: int
   traits: layers.Traits
-  dtype: Any = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, ids: Array, context: Array | None = None) -> Array:
@@ -112,7 +113,7 @@ def with_context(embeddings: Array, context: Array) -> Array:
   return jnp.concatenate([embeddings[:, :1], context, rest], axis=1)
 
 
-def _joint(width: int, dtype: Any, name: str | None = None) -> nn.Dense:
+def _joint(width: int, dtype: DTypeLike, name: str | None = None) -> nn.Dense:
   """The projection at the end of a tower."""
   return nn.Dense(width, use_bias=False, dtype=dtype, name=name)
 
@@ -131,7 +132,7 @@ class Clip(vit.VisionTransformer):
   joint_width: int = 512
   text_shape: TextShape = TextShape()
 
-  def setup(self):
+  def setup(self) -> None:
     super().setup()
     self.joint_embedding = _joint(self.joint_width, self.dtype)
     self.text = TextTower(self.text_shape, self.joint_width, self.traits,

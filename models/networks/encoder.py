@@ -13,6 +13,7 @@ import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from promptcl.models.networks import layers
 
@@ -76,11 +77,13 @@ class Features:
   layout: Layout = flax.struct.field(pytree_node=False)
 
 
-PromptAt = Callable[[int, Array, Any], tuple[LayerPrompt, Any]]
+Carry = Any  # what prompts hand on from block to block
+PromptAt = Callable[[int, Array, Carry], tuple[LayerPrompt, Carry]]
 ReadRows = Callable[[Layout], slice]
 
 
-def no_prompts(layer: int, tokens: Array, carry: Any):
+def no_prompts(layer: int, tokens: Array, carry: Carry
+               ) -> tuple[LayerPrompt, Carry]:
   """The `prompt_at` of the plain ViT."""
   del layer, tokens
   return LayerPrompt(), carry
@@ -109,11 +112,11 @@ class Encoder(nn.Module):
   mlp_dim: int
   traits: layers.Traits
   dropout_rate: float
-  dtype: Any = jnp.float32
+  dtype: DTypeLike = jnp.float32
   num_positions: int = 0
 
   @nn.compact
-  def __call__(self, x: Array, prompt_at: PromptAt, carry: Any,
+  def __call__(self, x: Array, prompt_at: PromptAt, carry: Carry,
                read: ReadRows, *, train: bool) -> Features:
     x, rows = layers.PositionEmbedding(
         self.num_positions, name='posembed_input')(x)

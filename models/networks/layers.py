@@ -6,11 +6,11 @@ Parameter names and shapes are those of the `ViT-B_16.npz` family.
 
 import dataclasses
 import functools
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 Array = jax.Array
 
@@ -39,7 +39,7 @@ class Traits:
   patch_bias: bool = True
   causal: bool = False
 
-  def norm(self, name: str, dtype: Any) -> nn.LayerNorm:
+  def norm(self, name: str, dtype: DTypeLike) -> nn.LayerNorm:
     """A layer norm."""
     return nn.LayerNorm(epsilon=self.epsilon, dtype=dtype, name=name)
 
@@ -53,7 +53,7 @@ class PatchEmbedding(nn.Module):
 
   patch_size: int
   width: int
-  dtype: Any = jnp.float32
+  dtype: DTypeLike = jnp.float32
   use_bias: bool = True
 
   @nn.compact
@@ -125,7 +125,7 @@ class Attention(nn.Module):
   """
 
   num_heads: int
-  dtype: Any = jnp.float32
+  dtype: DTypeLike = jnp.float32
   causal: bool = False
 
   @nn.compact
@@ -157,7 +157,7 @@ class Mlp(nn.Module):
   hidden: int
   gelu: str
   dropout_rate: float
-  dtype: Any = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, x: Array, *, train: bool) -> Array:
@@ -178,7 +178,7 @@ class Block(nn.Module):
   mlp_dim: int
   traits: Traits
   dropout_rate: float
-  dtype: Any = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, x: Array, prefix: Array | None, rows: slice, *,

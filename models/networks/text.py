@@ -8,11 +8,11 @@
 
 from collections.abc import Mapping, Sequence
 import os
-from typing import Any
 
 from flax import traverse_util
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 import numpy as np
 
 from promptcl.models.networks import clip
@@ -25,8 +25,8 @@ _STEP = 16  # sentences are as long as the longest, rounded up to this
 _PLACE = 'X'  # a word of one token
 
 
-def class_ids(config: Any, shape: clip.TextShape, class_names: Sequence[str]
-              ) -> np.ndarray:
+def class_ids(config: ConfigDict, shape: clip.TextShape,
+              class_names: Sequence[str]) -> np.ndarray:
   """Token ids of the sentences about each class.
 
   Args:
@@ -47,8 +47,8 @@ def class_ids(config: Any, shape: clip.TextShape, class_names: Sequence[str]
   return _sentence_ids(config, shape, class_names, patterns)
 
 
-def name_ids(config: Any, shape: clip.TextShape, class_names: Sequence[str]
-             ) -> np.ndarray:
+def name_ids(config: ConfigDict, shape: clip.TextShape,
+             class_names: Sequence[str]) -> np.ndarray:
   """Token ids of class names behind learned context.
 
   A row is the start token, `text.context_tokens` places that the context takes,
@@ -69,7 +69,7 @@ def name_ids(config: Any, shape: clip.TextShape, class_names: Sequence[str]
   return _sentence_ids(config, shape, class_names, (pattern,))[:, 0]
 
 
-def _sentence_ids(config: Any, shape: clip.TextShape,
+def _sentence_ids(config: ConfigDict, shape: clip.TextShape,
                   class_names: Sequence[str], patterns: Sequence[str]
                   ) -> np.ndarray:
   """Ids [C, M, T] of each class in each pattern."""
@@ -87,7 +87,7 @@ def _sentence_ids(config: Any, shape: clip.TextShape,
   return ids[:, :length].reshape(len(class_names), len(patterns), length)
 
 
-def class_embeddings(backbone: clip.Clip, params: Mapping[str, Any],
+def class_embeddings(backbone: clip.Clip, params: Mapping[str, jax.Array],
                      ids: np.ndarray) -> np.ndarray:
   """Directions of classes in the joint space.
 

@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from promptcl.models.networks import encoder
 from promptcl.models.networks import layers
@@ -64,10 +65,10 @@ class VisionTransformer(nn.Module):
   image_size: int
   traits: layers.Traits = layers.Traits()
   dropout_rate: float = 0.0
-  dtype: Any = jnp.float32
+  dtype: DTypeLike = jnp.float32
   num_positions: int = 0
 
-  def setup(self):
+  def setup(self) -> None:
     self.embedding = layers.PatchEmbedding(
         self.patch_size, self.width, self.dtype, self.traits.patch_bias)
     self.cls = self.param('cls', nn.initializers.zeros, (1, 1, self.width))
@@ -80,7 +81,7 @@ class VisionTransformer(nn.Module):
     return self.embedding(images)
 
   def encode(self, patches: Array, *, prompt_at: PromptAt = no_prompts,
-             carry: Any = None, read: ReadRows = read_all,
+             carry: encoder.Carry = None, read: ReadRows = read_all,
              train: bool = False) -> Features:
     """Runs the blocks over the class token and `patches` [B, N, D].
 
@@ -105,7 +106,7 @@ class VisionTransformer(nn.Module):
     """
     return tokens
 
-  def __call__(self, images: Array, **kwargs) -> Features:
+  def __call__(self, images: Array, **kwargs: Any) -> Features:
     return self.encode(self.embed(images), **kwargs)
 
 
@@ -149,7 +150,7 @@ VARIANTS = {
 }
 
 
-def create(name: str, *, image_size: int, dtype: Any = jnp.float32,
+def create(name: str, *, image_size: int, dtype: DTypeLike = jnp.float32,
            variants: Mapping[str, Variant] = VARIANTS) -> VisionTransformer:
   """Builds the named variant.
 

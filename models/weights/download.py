@@ -13,7 +13,7 @@ size and SHA-256, `.part` while it is incomplete (a later start goes on where it
 ends), `.lock` held by the one process that is fetching.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import contextlib
 import fcntl
 import hashlib
@@ -139,7 +139,7 @@ def _beside(path: pathlib.Path, ending: str) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def _alone(path: pathlib.Path):
+def _alone(path: pathlib.Path) -> Iterator[None]:
   """Holds the lock of a cached file; the system frees it if we are killed."""
   with open(_beside(path, '.lock'), 'ab') as lock:
     try:

@@ -14,7 +14,6 @@ the pretraining code of DeiT, DINO, iBOT and MoCo-v3, openai/CLIP.
 from collections.abc import Mapping
 import dataclasses
 import pathlib
-from typing import Any
 
 from promptcl.models.networks import backbones
 from promptcl.models.weights import clip_names
@@ -100,7 +99,7 @@ def of_model(model_name: str) -> Family:
   return FAMILIES[{'exact': 'deit', 'tanh': 'original', 'quick': 'clip'}[gelu]]
 
 
-def _recorded(meta: Mapping[str, Any]) -> Family:
+def _recorded(meta: Mapping[str, object]) -> Family:
   """What a file says of itself; single traits win over the family's."""
   name = str(meta['family'])
   known = FAMILIES.get(name, Family(name))

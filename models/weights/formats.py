@@ -9,13 +9,13 @@ An `.npz` may hold an entry `meta`, a JSON text with the family of the weights;
 `tools/convert_weights.py` writes it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 import json
 import lzma
 import os
 import pathlib
-from typing import Any
+from typing import TypeVar
 import zipfile
 import zlib
 
@@ -34,6 +34,8 @@ UNREADABLE = (ValueError, TypeError, OSError, EOFError, KeyError, RuntimeError,
               MemoryError, OverflowError, SyntaxError, zipfile.BadZipFile,
               zlib.error, lzma.LZMAError)
 
+T = TypeVar('T')
+
 
 @dataclasses.dataclass(frozen=True)
 class Peek:
@@ -47,7 +49,7 @@ class Peek:
 
   names: frozenset[str]
   num_outputs: int
-  meta: Mapping[str, Any]
+  meta: Mapping[str, object]
 
 
 def sniff(path: str) -> str:
@@ -125,7 +127,7 @@ def peek(path: str) -> Peek:
   return _with_safetensors(path, _peek_safetensors)
 
 
-def _peek_npz(file: Any) -> Peek:
+def _peek_npz(file: np.lib.npyio.NpzFile) -> Peek:
   names = frozenset(file.files) - {META}
   outputs = [file[name].size for name in _HEADS if name in names]
   meta = json.loads(str(file[META])) if META in file.files else {}
@@ -134,7 +136,7 @@ def _peek_npz(file: Any) -> Peek:
   return Peek(names, sum(outputs), meta)
 
 
-def _peek_safetensors(file: Any) -> Peek:
+def _peek_safetensors(file: 'safetensors.safe_open') -> Peek:
   names = frozenset(file.keys())
   outputs = [int(np.prod(file.get_slice(name).get_shape()))
              for name in _HEADS if name in names]
@@ -157,7 +159,7 @@ def _float32(name: str, array: np.ndarray) -> np.ndarray:
   return np.asarray(array, np.float32)
 
 
-def _with_npz(path: str, use: Any) -> Any:
+def _with_npz(path: str, use: Callable[[np.lib.npyio.NpzFile], T]) -> T:
   """`use(open file)`; one line for whatever is wrong with the file."""
   try:
     # Opened here, since NumPy leaves a damaged file open.
@@ -168,7 +170,8 @@ def _with_npz(path: str, use: Any) -> Any:
                      f'arrays: {e}') from e
 
 
-def _with_safetensors(path: str, use: Any) -> Any:
+def _with_safetensors(path: str, use: Callable[['safetensors.safe_open'], T]
+                      ) -> T:
   """`use(open file)`; one line for whatever is wrong with the file."""
   try:
     with safetensors.safe_open(path, 'np') as file:
@@ -180,7 +183,7 @@ def _with_safetensors(path: str, use: Any) -> Any:
 
 
 def write_npz(path: str | os.PathLike, arrays: Mapping[str, np.ndarray],
-              meta: Mapping[str, Any]) -> None:
+              meta: Mapping[str, object]) -> None:
   """Writes arrays and `meta`, whole or not at all."""
   path = pathlib.Path(path)
   draft = path.with_name(f'{path.name}.{os.getpid()}.part')

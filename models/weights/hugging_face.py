@@ -70,7 +70,7 @@ def check(path: str, model_name: str) -> None:
     raise ValueError(problem + '; '.join(wrong))
 
 
-def _wanted(variant: clip.Variant) -> dict[str, Any]:
+def _wanted(variant: clip.Variant) -> dict[str, object]:
   """The entries of a config that describes a variant."""
   text = variant.text_shape
   both = {'hidden_act': 'quick_gelu', 'layer_norm_eps': variant.traits.epsilon}

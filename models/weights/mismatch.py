@@ -3,13 +3,23 @@
 
 from collections.abc import Iterable, Mapping
 import re
-from typing import Any
+from typing import Protocol
 
 _BLOCK = re.compile(r'(?<=encoderblock_)\d+|(?<=blocks\.)\d+')
 _MAX_LINES = 8  # of one kind
 
 
-def lines(arrays: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+
+class Shaped(Protocol):
+  """An array, or what stands for one."""
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    ...
+
+
+def lines(arrays: Mapping[str, Shaped], wanted: Mapping[str, Shaped]
+          ) -> list[str]:
   """Missing, unexpected and misshaped arrays; empty if all fit.
 
   Args:
@@ -54,7 +64,7 @@ def _line(text: str, pattern: str, names: list[str]) -> str:
           f'{numbers[0]} to {numbers[-1]})')
 
 
-def _size(leaves: Mapping[str, Any]) -> str:
+def _size(leaves: Mapping[str, Shaped]) -> str:
   """Width and depth of a ViT, or '' for something else."""
   numbers = {int(match[0]) for match in map(_BLOCK.search, leaves) if match}
   if 'cls' not in leaves or not numbers:

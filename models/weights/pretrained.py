@@ -17,6 +17,7 @@ from typing import Any
 
 from etils import epy
 from flax import traverse_util
+from ml_collections import ConfigDict
 import numpy as np
 
 from promptcl.models.networks import clip
@@ -44,6 +45,7 @@ _RENAMES = (
      r'\1/MultiHeadDotProductAttention_0/'),
 )
 _DROPPED = ('head/', 'pre_logits/')
+Tree = Mapping[str, Any]  # nested, of leaves with `shape`
 
 
 def resize_positions(table: np.ndarray, num_tokens: int) -> np.ndarray:
@@ -101,7 +103,7 @@ def canonical(arrays: Mapping[str, np.ndarray], *, num_heads: int = 0,
   return kept
 
 
-def merge(arrays: Mapping[str, np.ndarray], like: Any, *, source: str) -> Any:
+def merge(arrays: Mapping[str, np.ndarray], like: Tree, *, source: str) -> Tree:
   """Fits checkpoint arrays to a backbone tree.
 
   Args:
@@ -137,7 +139,7 @@ def merge(arrays: Mapping[str, np.ndarray], like: Any, *, source: str) -> Any:
   return traverse_util.unflatten_dict({k: arrays[k] for k in wanted}, sep='/')
 
 
-def _num_heads(wanted: Mapping[str, Any], tower: str) -> int:
+def _num_heads(wanted: Mapping[str, mismatch.Shaped], tower: str) -> int:
   """H of a tower of a model, by its flat shapes."""
   kernels = (x for k, x in wanted.items()
              if k.startswith(tower) and k.endswith('/query/kernel'))
@@ -148,12 +150,12 @@ def _has_table(arrays: Mapping[str, np.ndarray]) -> bool:
   return POSITIONS in arrays and arrays[POSITIONS].ndim == 3
 
 
-def load(path: str, like: Any) -> Any:
+def load(path: str, like: Tree) -> Tree:
   """Reads `path` and fits it to the backbone tree `like`, see `merge`."""
   return merge(formats.read(path), like, source=path)
 
 
-def local_path(config: Any) -> str:
+def local_path(config: ConfigDict) -> str:
   """Where the file of `config.init_checkpoint` lies; fetches an address.
 
   In a folder of Hugging Face it is the file with the weights.
@@ -178,7 +180,7 @@ def local_path(config: Any) -> str:
   return path
 
 
-def family(config: Any) -> families.Family:
+def family(config: ConfigDict) -> families.Family:
   """The family of the weights that `config` names.
 
   Fetches the file only if its address does not tell; raises as `local_path`.
@@ -192,7 +194,7 @@ def family(config: Any) -> families.Family:
                        address=address)
 
 
-def input_range(config: Any) -> str:
+def input_range(config: ConfigDict) -> str:
   """What `config.input_range` 'weights' stands for.
 
   Raises:
@@ -207,7 +209,7 @@ def input_range(config: Any) -> str:
   return found.input_range
 
 
-def from_config(config: Any, like: Any) -> Any:
+def from_config(config: ConfigDict, like: Tree) -> Tree | None:
   """The backbone tree that `config` asks for, shaped as `like`.
 
   Returns:
