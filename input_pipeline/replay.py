@@ -149,11 +149,11 @@ class ReplayStream:
 
   def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
     """Takes back what `arrays` gave, among other things."""
-    mine = {k.removeprefix(_PREFIX): v for k, v in arrays.items()
-            if k.startswith(_PREFIX)}
-    if mine:
-      self.store = replay_store.Store.restored(mine)
-      self._tasks_stored = int(mine['tasks_stored'])
+    stored = {k.removeprefix(_PREFIX): v for k, v in arrays.items()
+              if k.startswith(_PREFIX)}
+    if stored:
+      self.store = replay_store.Store.restored(stored)
+      self._tasks_stored = int(stored['tasks_stored'])
 
   @property
   def rows_per_step(self) -> int:

@@ -92,7 +92,7 @@ def find_error(error: BaseException | None) -> str | None:
 @contextlib.contextmanager
 def open_zip(path: pathlib.Path, archive: Archive) -> Iterator[zipfile.ZipFile]:
   """A zipfile.ZipFile; damage found while it is open is an `ArchiveError`."""
-  with _damage_told(path, archive), zipfile.ZipFile(path) as file:
+  with _explain_damage(path, archive), zipfile.ZipFile(path) as file:
     for member in file.infolist():
       _check_name(member.filename, path)
       if stat.S_ISLNK(member.external_attr >> 16):
@@ -105,7 +105,7 @@ def open_zip(path: pathlib.Path, archive: Archive) -> Iterator[zipfile.ZipFile]:
 def open_tar(path: pathlib.Path, archive: Archive
              ) -> Iterator[Iterator[tuple[str, bytes]]]:
   """Iterator over (name, bytes) of the files of a compressed tar archive."""
-  with _damage_told(path, archive), tarfile.open(path, 'r:*') as file:
+  with _explain_damage(path, archive), tarfile.open(path, 'r:*') as file:
     yield _tar_files(file, path)
 
 
@@ -128,7 +128,7 @@ def _check_name(name: str, path: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def _damage_told(path: pathlib.Path, archive: Archive) -> Iterator[None]:
+def _explain_damage(path: pathlib.Path, archive: Archive) -> Iterator[None]:
   try:
     yield
   except _DAMAGE as e:

@@ -107,7 +107,7 @@ class TfdsSource:
                 if isinstance(feature, tfds.features.Image)]
     self._has_domains = 'domain' in features
     skip = {key: tfds.decode.SkipDecoding() for key in pictures}
-    with self._damage_told():
+    with self._explain_damage():
       self._records = builder.as_data_source(split, decoders=skip)
       self._length = len(self._records)
 
@@ -123,7 +123,7 @@ class TfdsSource:
     Raises:
       ValueError: the stored picture cannot be read or does not decode.
     """
-    with self._damage_told():
+    with self._explain_damage():
       encoded = self._records[index]['image']
     image = decode(encoded)
     if image is None:
@@ -160,11 +160,11 @@ class TfdsSource:
     """All records, without their pictures' pixels."""
     for start in range(0, len(self), _LABEL_CHUNK):
       rows = range(start, min(start + _LABEL_CHUNK, len(self)))
-      with self._damage_told():
+      with self._explain_damage():
         yield from self._records.__getitems__(rows)
 
   @contextlib.contextmanager
-  def _damage_told(self) -> Iterator[None]:
+  def _explain_damage(self) -> Iterator[None]:
     try:
       yield
     except (RuntimeError, OSError, IndexError) as e:  # of ArrayRecord

@@ -129,12 +129,12 @@ def make_collect(config: ConfigDict) -> base.Hook:
   """-> the hook that keeps the statistics of the task's classes."""
   def collect(state, task_index, probe):
     del task_index
-    found = probe.features(state, augment=config.rebalance.augment)
-    mine = state.memory[MEMORY]
-    mine = {'statistics': class_statistics.learned(
-        mine['statistics'], found['pre_logits'], found['label']),
-            'seen': mine['seen'] | probe.task.class_mask}
-    return state.replace(memory={**state.memory, MEMORY: mine})
+    features = probe.features(state, augment=config.rebalance.augment)
+    before = state.memory[MEMORY]
+    after = {'statistics': class_statistics.learned(
+        before['statistics'], features['pre_logits'], features['label']),
+             'seen': before['seen'] | probe.task.class_mask}
+    return state.replace(memory={**state.memory, MEMORY: after})
 
   return collect
 

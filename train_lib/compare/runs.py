@@ -151,24 +151,25 @@ def group(runs: Iterable[Run]) -> dict[str, list[Run]]:
 
 def _names(runs: Sequence[Run]) -> list[str]:
   """The method of each run and what tells it from others of that method."""
-  names = _told([run.config['method'] for run in runs],
-                [run.config for run in runs])
+  names = _with_differences([run.config['method'] for run in runs],
+                            [run.config for run in runs])
   if len(set(names)) < len(names):  # the protocol alone may differ
-    names = _told(names, [run.protocol for run in runs])
+    names = _with_differences(names, [run.protocol for run in runs])
   return [name if names.count(name) == 1 else f'{name} ({run.folder})'
           for name, run in zip(names, runs, strict=True)]
 
 
-def _told(names: Sequence[str], settings: Sequence[report.Json]) -> list[str]:
+def _with_differences(names: Sequence[str], settings: Sequence[report.Json]
+                      ) -> list[str]:
   """Adds to each name the settings that differ between runs of that name."""
-  told = []
-  for name, mine in zip(names, settings, strict=True):
+  longer = []
+  for name, own in zip(names, settings, strict=True):
     alike = [s for n, s in zip(names, settings, strict=True) if n == name]
-    keys = [key for key, value in mine.items()
+    keys = [key for key, value in own.items()
             if any(other.get(key) != value for other in alike)]
-    told.append(' '.join([name, *(
-        f'{key.split(".")[-1]}={_short(mine[key])}' for key in keys)]))
-  return told
+    longer.append(' '.join([name, *(
+        f'{key.split(".")[-1]}={_short(own[key])}' for key in keys)]))
+  return longer
 
 
 def _short(value: object) -> str:
