@@ -80,7 +80,7 @@ def cases(options: argparse.Namespace) -> list[Case]:
               dtype='bfloat16', model=options.model,
               image_size=options.image_size, batch=options.batch,
               steps=options.steps, seconds=options.seconds)
-  ways = other_ways(defaults.get_config(), config_values.CHOICES)
+  ways = other_ways(defaults.get_config(), config_values.rules().choices)
   found = list(ceilings(options))
   for name, change in changes(options.batch, ways):
     keys = options.changes | change.get('changes', {})

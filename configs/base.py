@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every key there is, its unit and its default.
+"""Every key that methods share, its unit and its default.
+
+Options of one method stand in its file, `models/prompts/NAME.py`, and those of
+what goes around any method in `train_lib/around`; `get_config` has them all.
 
 A recipe starts from `get_config()` and changes a dozen lines.  A file written
 for google-research/l2p is laid over these defaults at start-up, so it needs no
@@ -7,6 +10,10 @@ key of ours.  Names and meanings of the original's keys are kept.
 """
 
 import ml_collections
+
+from promptcl.models import prompts
+from promptcl.models.parts import options
+from promptcl.train_lib import around
 
 # Keys of the original that change nothing here, with the reason.  A run that
 # sets one is told so once.
@@ -114,58 +121,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.grad_clip_scope = 'all'  # or trainable: saves frozen weight gradients
   config.reinit_optimizer = True  # at each task
 
-  # What may be laid over any method against forgetting.
-  config.regularizer = ''  # or ewc, lwf
-  config.ewc_strength = 100.0
-  config.lwf_strength = 1.0
-  config.lwf_temperature = 2.0
-  config.replay = ml_collections.ConfigDict()
-  config.replay.capacity = 0  # images in the store; 0: no replay
-  config.replay.policy = 'class_balanced'  # or reservoir
-  config.replay.batch_size = 0  # per device and step; 0: per_device_batch_size
-  config.replay.masked = False  # replayed images see their own task's classes
-  config.replay.review_epochs = 0  # over the store alone, after each task
-  config.replay.label_weight = 1.0  # of cross-entropy on replayed images
-  config.replay.dark_weight = 0.0  # of the distance to stored logits (DER++)
-
-  # Prompt gradient projection around any method, see train_lib/around.
-  config.pgp = ml_collections.ConfigDict()
-  config.pgp.enabled = False
-  config.pgp.variant = 'released'  # bases among image numbers; or paper: among
-  # embeddings
-  config.pgp.collect = 'auto'  # before or after a task; auto: before in variant
-  # released with prompts as tokens
-  config.pgp.augment = True  # collected images, as in training
-  config.pgp.num_images = 0  # collected in variant paper; 0: all of the task
-  config.pgp.token_components = 9  # of variant released
-  config.pgp.sequence_components = 5
-  config.pgp.key_components = 5
-  config.pgp.prefix_components = 50
-  config.pgp.token_epsilon = 0.5  # share of energy that a basis holds
-  config.pgp.sequence_epsilon = 0.9
-  config.pgp.key_epsilon = 0.97
-  config.pgp.prefix_epsilon = 0.5
-  config.pgp.energy_power = 4  # of singular values; or 2, variant released
-  config.pgp.first_task_rule = 'exclusive'  # of the component that crosses
-  # epsilon; or inclusive, as later tasks have it, variant released
-  config.pgp.prompt_term = 'auto'  # of tokens: sum (auto in variant released),
-  # stack (auto in paper) beside the inputs; or none
-  config.pgp.random_directions = False  # control: as many, drawn at random
-  config.pgp.project_step = False  # the optimizer's step as well
-
-  # Re-balancing of the head on draws from Gaussians of features, around any
-  # method, see train_lib/around/rebalancing.py.
-  config.rebalance = ml_collections.ConfigDict()
-  config.rebalance.epochs = 0  # after each task but the first; 0: off
-  config.rebalance.batch_ratio = 4  # rows of a step, per image of a batch
-  config.rebalance.learning_rate = 1e-4  # at the first step, then a tenth of it
-  # and half a cosine; for any number of rows
-  config.rebalance.min_learning_rate = 1e-6  # likewise
-  config.rebalance.weight_decay = 5e-4
-  config.rebalance.clusters = 1  # Gaussians per class
-  config.rebalance.augment = True  # features of images as in training; else as
-  # in a test
-
   # What a text tower is told, see models/networks/text.py.
   config.text = ml_collections.ConfigDict()
   config.text.tokenizer = ''  # tokenizer.json, merges or a folder; '': beside
@@ -186,92 +141,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.head_init = 'zero'  # or trunc_normal (deviation 0.02), torch_uniform
   config.task_heads = False  # a LayerNorm and a classifier for each task
   config.weight_norm = False  # unit-norm head columns before each step
-
-  # E-prompts: a pool of prompts chosen by key.
-  config.use_e_prompt = True
-  config.e_prompt_layer_idx = (0,)
-  config.use_prefix_tune_for_e_prompt = False  # else tokens
-  config.prompt_position = 'before_cls'  # or after_cls, with positions (v1)
-  config.same_key_value_for_pool = False  # no effect, as in the original
-  config.reweight_prompt = False
-  config.prompt_pool = True
-  config.prompt_pool_param = ml_collections.ConfigDict()
-  config.prompt_pool_param.pool_size = 10
-  config.prompt_pool_param.length = 10  # tokens per prompt
-  config.prompt_pool_param.top_k = 4
-  config.prompt_pool_param.initializer = 'uniform'  # [0, 0.01), or normal,
-  # normal_002, uniform_symmetric [-1, 1), uniform_unit [0, 1)
-  config.prompt_pool_param.prompt_key = True  # learned keys
-  config.prompt_pool_param.prompt_key_init = 'uniform'  # or zero, and as above
-  config.prompt_pool_param.embedding_key = 'cls'  # or mean, max, mean_max
-  config.prompt_pool_param.use_prompt_mask = False  # train the task's own
-  config.prompt_pool_param.prefix_pairing = 'correct'  # or port: keys and
-  # values of a batch mixed up, as in the PyTorch ports
-  config.prompt_pool_param.shared_prompt_pool = False  # hand prompts on
-  config.prompt_pool_param.shared_prompt_key = False  # hand keys on
-  config.prompt_pool_param.batchwise_prompt = True  # vote per device's batch
-  config.pull_constraint = True
-  config.pull_constraint_coeff = 1.0
-
-  # G-prompts: shared by all tasks.
-  config.use_g_prompt = False
-  config.g_prompt_length = 5
-  config.g_prompt_layer_idx = (0, 1)
-  config.use_prefix_tune_for_g_prompt = True
-  config.same_key_value_for_shared = False
-
-  # Prompts generated for each image by convolutions that belong to anchors.
-  config.generation = ml_collections.ConfigDict()
-  config.generation.layers = ()  # prompted blocks; (): all but the last
-  config.generation.length = 20  # prompt tokens
-  config.generation.kernel = 17  # side of the convolutions
-  config.generation.anchors = 4  # and convolutions, that each task adds
-  config.generation.anchors_by_task = ()  # one number per task instead
-  config.generation.anchor_query = 'block'  # whose class token anchors are
-  # compared with: block, or naive (of the plain backbone; where it is asked)
-  config.generation.match_width = 0  # of anchors; 0: a quarter of the model's
-  config.generation.train_anchors = False  # those of the task
-  config.generation.drift_weight = 0.01  # of the distance that the embedding
-  # moves in a task
-  config.generation.token_mix_init = 'zeros'  # or normal (deviation 0.02)
-  config.generation.attention_dropout = 0.2
-  config.generation.post_softmax_scale = True  # layer attention is scaled twice
-  config.generation.remat = False  # layer attention anew in the backward pass
-  config.generation.freeze_generation_after_first = False  # task
-
-  # A prompt of tokens that all images of all tasks share.
-  config.vpt = ml_collections.ConfigDict()
-  config.vpt.length = 10
-
-  # Prompts of each block that are mixed and quantised.
-  config.vq = ml_collections.ConfigDict()
-  config.vq.layers = ()  # prompted blocks; (): the first five
-  config.vq.pool_size = 10  # prompts and keys of each block
-  config.vq.length = 8  # tokens; half of them for keys, half for values
-  config.vq.temperature = 1.0  # of the softmax over keys
-  config.vq.normalize_query = False  # keys always are
-  config.vq.quantize = True  # else the mixture is the prompt
-  config.vq.commitment_weight = 0.4  # of the distance that moves the mixture
-  config.vq.codebook_weight = 0.1  # of the one that moves the pool's element
-
-  # IT-Prompt: its prompts are E-prompts as prefixes, which these choose.
-  config.it_prompt = ml_collections.ConfigDict()
-  config.it_prompt.modality = 'image_text'  # or vision: prototypes of classes
-  config.it_prompt.selector = 'learned'  # or zero_shot: stays as it starts
-  config.it_prompt.select_rule = 'class'  # the best one's task; or task_sum:
-  # that of the largest probability over its classes
-  config.it_prompt.align = True  # the classifier on draws of all classes
-  config.it_prompt.text_guide = 1.0  # weights of losses
-  config.it_prompt.codebook = 0.4
-  config.it_prompt.commitment = 0.1
-  config.it_prompt.anchor = 1.0
-  config.it_prompt.selector_batch = 128  # images a step, and draws beside them
-  config.it_prompt.selector_epochs = 20
-  config.it_prompt.selector_rate = 2.5e-4  # for 256 rows
-  config.it_prompt.classifier_rate = 0.02  # times that of prompts, on images
-  config.it_prompt.align_draws = 256  # a step, and of each class an epoch
-  config.it_prompt.align_epochs = 10
-  config.it_prompt.align_rate = 1e-4  # for 256 rows
 
   # Survival.
   config.checkpoint_every_steps = 500  # beside task ends; 0: at these only
@@ -300,4 +169,10 @@ def get_config() -> ml_collections.ConfigDict:
 
   # After the run: controls on the same data, see train_lib/comparisons.py.
   config.comparisons = ()  # their names
+  options.mount(config, sections())
   return config
+
+
+def sections() -> tuple[options.Section, ...]:
+  """Options of all methods and of all parts around them."""
+  return (*options.offered(prompts), *options.offered(around))

@@ -17,10 +17,34 @@ import numpy as np
 from promptcl.models.networks import vit
 from promptcl.models.parts import base
 from promptcl.models.parts import generation
+from promptcl.models.parts import options as options_lib
 from promptcl.models.parts import slots as slots_lib
 
 _MEMORY = generation.MEMORY
 _ANCHORS = 'prompt/anchors'
+
+OPTIONS = options_lib.Section('generation', {
+    'layers': (),  # prompted blocks; (): all but the last
+    'length': 20,  # prompt tokens
+    'kernel': 17,  # side of the convolutions
+    'anchors': 4,  # and convolutions, that each task adds
+    'anchors_by_task': (),  # one number per task instead
+    'anchor_query': 'block',  # whose class token anchors are compared with:
+    # block, or naive (of the plain backbone; where it is asked)
+    'match_width': 0,  # of anchors; 0: a quarter of the model's
+    'train_anchors': False,  # those of the task
+    'drift_weight': 0.01,  # of the distance that the embedding moves in a task
+    'token_mix_init': 'zeros',  # or normal (deviation 0.02)
+    'attention_dropout': 0.2,
+    'post_softmax_scale': True,  # layer attention is scaled twice
+    'remat': False,  # layer attention anew in the backward pass
+    'freeze_generation_after_first': False,  # task
+}, choices={'anchor_query': ('block', 'naive'),
+            'token_mix_init': ('zeros', 'normal')},
+    positive=('length', 'kernel'),
+    not_negative=('anchors', 'drift_weight', 'match_width'),
+    shares=('attention_dropout',),
+    items={'layers': int, 'anchors_by_task': int})
 
 
 def options(config: Any, backbone: vit.VisionTransformer) -> dict[str, Any]:

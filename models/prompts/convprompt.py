@@ -12,6 +12,8 @@ from promptcl.models.parts import base
 from promptcl.models.parts import generated_method
 from promptcl.models.parts import generation
 
+OPTIONS = generated_method.OPTIONS
+
 
 class ConvPrompt(generation.Generated):
   """Generated prefixes of P = R tokens."""

@@ -12,11 +12,13 @@ import jax.numpy as jnp
 
 from promptcl.models.networks import vit
 from promptcl.models.parts import base
+from promptcl.models.parts import pool_options
 from promptcl.models.parts import prompt_pool
 from promptcl.models.parts import spaces as spaces_lib
 from promptcl.models.prompts import l2p
 
 Array = jax.Array
+OPTIONS = pool_options.OPTIONS
 
 
 def _join(first: Array | None, second: Array | None, axis: int):

@@ -13,11 +13,13 @@ import jax.numpy as jnp
 
 from promptcl.models.networks import vit
 from promptcl.models.parts import base
+from promptcl.models.parts import pool_options
 from promptcl.models.parts import prompt_pool
 from promptcl.models.parts import spaces as spaces_lib
 
 Array = jax.Array
 _POOL = 'prompt/prompt_pool'
+OPTIONS = pool_options.OPTIONS
 
 
 class L2P(base.Prompt):

@@ -24,6 +24,7 @@ from promptcl.models.parts import generation
 from promptcl.models.parts import layer_attention
 
 Array = jax.Array
+OPTIONS = generated_method.OPTIONS
 ASKED = 'asked'  # what is sown, [B, N] for each prompted block
 TOKEN_MIX_INITS = {
     'zeros': nn.initializers.zeros, 'normal': nn.initializers.normal(0.02)}

@@ -14,8 +14,10 @@ import jax.numpy as jnp
 
 from promptcl.models.networks import vit
 from promptcl.models.parts import base
+from promptcl.models.parts import options
 
 Array = jax.Array
+OPTIONS = options.Section('vpt', {'length': 10}, positive=('length',))
 
 
 def _within(bound: float) -> nn.initializers.Initializer:

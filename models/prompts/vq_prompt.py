@@ -19,9 +19,35 @@ import jax.numpy as jnp
 
 from promptcl.models.networks import vit
 from promptcl.models.parts import base
+from promptcl.models.parts import options
 
 Array = jax.Array
 _USUAL_LAYERS = 5
+
+
+def check(config: Any) -> None:
+  """Refuses prompts that cannot be shared out.
+
+  Raises:
+    ValueError: the length is odd.
+  """
+  if config.vq.length % 2:
+    raise ValueError(f'config.vq.length {config.vq.length} must be even: half '
+                     'of it goes to keys, half to values')
+
+
+OPTIONS = options.Section('vq', {
+    'layers': (),  # prompted blocks; (): the first five
+    'pool_size': 10,  # prompts and keys of each block
+    'length': 8,  # tokens; half of them for keys, half for values
+    'temperature': 1.0,  # of the softmax over keys
+    'normalize_query': False,  # keys always are
+    'quantize': True,  # else the mixture is the prompt
+    'commitment_weight': 0.4,  # of the distance that moves the mixture
+    'codebook_weight': 0.1,  # of the one that moves the pool's element
+}, positive=('pool_size', 'length', 'temperature'),
+    not_negative=('commitment_weight', 'codebook_weight'),
+    items={'layers': int}, check=check)
 
 
 def key_weights(query: Array, keys: Array, temperature: float) -> Array:
@@ -156,26 +182,23 @@ def build(config: Any, backbone: vit.VisionTransformer) -> base.Method:
   Raises:
     ValueError: settings that do not go together.
   """
-  options = config.vq
-  layers = tuple(sorted(options.layers)) or tuple(
+  vq = config.vq
+  layers = tuple(sorted(vq.layers)) or tuple(
       range(min(_USUAL_LAYERS, backbone.depth)))
   _check(config, layers, backbone.depth)
   prompt = VQPrompt(
       layers=layers, num_heads=backbone.num_heads, width=backbone.width,
-      pool_size=options.pool_size, length=options.length,
-      temperature=options.temperature, normalize_query=options.normalize_query,
-      quantize=options.quantize)
-  return base.Method(prompt, {'commitment': options.commitment_weight,
-                              'codebook': options.codebook_weight})
+      pool_size=vq.pool_size, length=vq.length,
+      temperature=vq.temperature, normalize_query=vq.normalize_query,
+      quantize=vq.quantize)
+  return base.Method(prompt, {'commitment': vq.commitment_weight,
+                              'codebook': vq.codebook_weight})
 
 
 def _check(config: Any, layers: tuple[int, ...], depth: int) -> None:
   if layers[0] < 0 or layers[-1] >= depth or len(set(layers)) < len(layers):
     raise ValueError(f'config.vq.layers {layers} must name each of the layers '
                      f'0 to {depth - 1} of {config.model_name} once at most')
-  if config.vq.length % 2:
-    raise ValueError(f'config.vq.length {config.vq.length} must be even: half '
-                     'of it goes to keys, half to values')
   if 'prompt' in config.vit_classifier:
     raise ValueError(f'config.vit_classifier {config.vit_classifier!r} reads '
                      f'prompt tokens, and method {config.method} has none; use '

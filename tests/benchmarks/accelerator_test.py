@@ -199,7 +199,8 @@ def test_rows_change_one_thing_of_the_base():
 def test_a_new_way_to_do_the_same_has_a_row():
   config = defaults.get_config()
   config.attention, config.device_views = 'written_out', False
-  choices = config_values.CHOICES | {'attention': ('written_out', 'library')}
+  choices = config_values.rules().choices | {
+      'attention': ('written_out', 'library')}
   ways = list(accelerator_cases.other_ways(config, choices))
   assert ways == [('attention', 'library'), ('device_views', True)]
   names = [name for name, _ in accelerator_cases.changes(128, ways)]

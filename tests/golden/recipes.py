@@ -3,7 +3,7 @@
 
   texts = recipes.texts()              # {'recipes/digits_l2p.txt': 'key = ...'}
 
-A recipe is written as its difference from `configs/base.py`, a preset as its
+A recipe is written as its difference from the defaults, a preset as its
 difference from each recipe; recipes that it changes alike share a paragraph.
 Both are resolved: as a run sees them, not as a file happens to say it.
 """

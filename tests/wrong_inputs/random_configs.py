@@ -5,7 +5,7 @@
 
 That traces 5000 and runs 20 of those that are accepted.
 
-Every key of `configs/base.py` may get a value of its kind, a value at or beyond
+Every key of a config may get a value of its kind, a value at or beyond
 its border, or one of another type.
 """
 
@@ -39,6 +39,7 @@ from tests import fakes
 # What a user may be told; anything else is a defect.
 REFUSALS = (ValueError, OSError, FloatingPointError)
 _LEAVES = dict(config_values.leaves(base.get_config()))
+_CHOICES = config_values.rules().choices
 _METHODS = (*prompts.available(), '')
 # Where the choices of a key are not in a table, or would fetch something.
 _OWN = {
@@ -65,8 +66,8 @@ def values(key: str) -> st.SearchStrategy:
   default = _LEAVES[key]
   if key in _OWN:
     right = _OWN[key]
-  elif key in config_values.CHOICES:
-    choices = st.sampled_from(config_values.CHOICES[key])
+  elif key in _CHOICES:
+    choices = st.sampled_from(_CHOICES[key])
     right = st.lists(choices, max_size=3).map(tuple) if isinstance(
         default, tuple) else choices
   elif key.endswith('layer_idx'):

@@ -37,6 +37,7 @@ import numpy as np
 import optax
 
 from promptcl.models.parts import base
+from promptcl.models.parts import options
 from promptcl.models.parts.spaces import AS_TOKENS
 from promptcl.models.parts.spaces import KINDS
 from promptcl.train_lib.around import orthogonal
@@ -48,14 +49,56 @@ if TYPE_CHECKING:
   from promptcl.train_lib.probe import Probe
 
 Array = jax.Array
-VARIANTS = ('released', 'paper')
-COLLECT = ('auto', 'before', 'after')
-ENERGY_POWERS = (4, 2)
-FIRST_TASK_RULES = ('exclusive', 'inclusive')
-PROMPT_TERMS = ('auto', 'sum', 'stack', 'none')
-POSITIVE = tuple(f'pgp.{kind}_{setting}' for kind in KINDS
-                 for setting in ('components', 'epsilon'))
 _MEMORY = orthogonal.MEMORY
+
+
+def check(config: ConfigDict) -> None:
+  """Refuses what the variant `paper` does not have.
+
+  Raises:
+    ValueError: one line, names the key.
+  """
+  pgp = config.pgp
+  if pgp.enabled and pgp.variant == 'paper' and (
+      pgp.prompt_term, pgp.energy_power, pgp.first_task_rule) not in [
+          (term, 4, 'exclusive') for term in ('auto', 'stack', 'none')]:
+    raise ValueError(
+        'config.pgp.variant paper knows pgp.prompt_term auto, stack and none; '
+        'leave pgp.energy_power and pgp.first_task_rule as they are')
+
+
+OPTIONS = options.Section('pgp', {
+    'enabled': False,
+    'variant': 'released',  # bases among image numbers; or paper: among
+    # embeddings
+    'collect': 'auto',  # before or after a task; auto: before in variant
+    # released with prompts as tokens
+    'augment': True,  # collected images, as in training
+    'num_images': 0,  # collected in variant paper; 0: all of the task
+    'token_components': 9,  # of variant released
+    'sequence_components': 5,
+    'key_components': 5,
+    'prefix_components': 50,
+    'token_epsilon': 0.5,  # share of energy that a basis holds
+    'sequence_epsilon': 0.9,
+    'key_epsilon': 0.97,
+    'prefix_epsilon': 0.5,
+    'energy_power': 4,  # of singular values; or 2, variant released
+    'first_task_rule': 'exclusive',  # of the component that crosses epsilon; or
+    # inclusive, as later tasks have it, variant released
+    'prompt_term': 'auto',  # of tokens: sum (auto in variant released), stack
+    # (auto in paper) beside the inputs; or none
+    'random_directions': False,  # control: as many, drawn at random
+    'project_step': False,  # the optimizer's step as well
+}, choices={
+    'variant': ('released', 'paper'),
+    'collect': ('auto', 'before', 'after'),
+    'energy_power': (4, 2),
+    'first_task_rule': ('exclusive', 'inclusive'),
+    'prompt_term': ('auto', 'sum', 'stack', 'none'),
+}, positive=tuple(f'{kind}_{setting}' for kind in KINDS
+                  for setting in ('components', 'epsilon')),
+    not_negative=('num_images',), check=check)
 
 
 def wrap(method: base.Method, config: ConfigDict) -> base.Method:
@@ -71,7 +114,6 @@ def wrap(method: base.Method, config: ConfigDict) -> base.Method:
   """
   if not config.pgp.enabled:
     return method
-  _check_options(config.pgp)
   spaces = protected(method.prompt)
   before = collects_before(config, spaces)
 
@@ -99,16 +141,6 @@ def wrap(method: base.Method, config: ConfigDict) -> base.Method:
       transform=optax.chain(method.transform, gradients), step_transform=steps,
       check=lambda stream, shapes: _check_images(
           config, stream, shapes[spaces[0].leaves[0][0]].shape[-1]))
-
-
-def _check_options(pgp: ConfigDict) -> None:
-  """Raises ValueError for what the variant `paper` does not have."""
-  if pgp.variant == 'paper' and (
-      pgp.prompt_term, pgp.energy_power, pgp.first_task_rule) not in [
-          (term, 4, 'exclusive') for term in ('auto', 'stack', 'none')]:
-    raise ValueError(
-        'config.pgp.variant paper knows pgp.prompt_term auto, stack and none; '
-        'leave pgp.energy_power and pgp.first_task_rule as they are')
 
 
 def protected(prompt: base.Prompt) -> tuple[base.Space, ...]:

@@ -24,6 +24,7 @@ from promptcl import input_pipeline
 from promptcl.models.heads import heads
 from promptcl.models.parts import base
 from promptcl.models.parts import class_statistics
+from promptcl.models.parts import options
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.steps import losses
 
@@ -33,6 +34,18 @@ KIND = 'rebalance'  # of the phase, and its name
 MEMORY = 'rebalance'
 _LATER = 0.1  # rate of all steps but the first, over that of the first
 _DRAWN = 1  # last word of a seed, so that it is no seed of an order
+
+OPTIONS = options.Section('rebalance', {
+    'epochs': 0,  # after each task but the first; 0: off
+    'batch_ratio': 4,  # rows of a step, per image of a batch
+    'learning_rate': 1e-4,  # at the first step, then a tenth of it and half a
+    # cosine; for any number of rows
+    'min_learning_rate': 1e-6,  # likewise
+    'weight_decay': 5e-4,
+    'clusters': 1,  # Gaussians per class
+    'augment': True,  # features of images as in training; else as in a test
+}, positive=('batch_ratio', 'clusters'), not_negative=(
+    'epochs', 'learning_rate', 'min_learning_rate', 'weight_decay'))
 
 
 def wrap(method: base.Method, config: ConfigDict,
@@ -95,14 +108,14 @@ def batch_size(config: ConfigDict) -> int:
 
 def settings(config: ConfigDict) -> dict[str, object]:
   """Keys of the config that have another value while the head is trained."""
-  options, scale = config.rebalance, 256 / batch_size(config)
+  own, scale = config.rebalance, 256 / batch_size(config)
   return {
-      'optim': 'adamw', 'weight_decay': options.weight_decay,
+      'optim': 'adamw', 'weight_decay': own.weight_decay,
       'optim_wd_ignore': (), 'grad_clip_max_norm': 0.0,
-      'learning_rate': _LATER * options.learning_rate * scale,
-      'min_learning_rate': options.min_learning_rate * scale,
+      'learning_rate': _LATER * own.learning_rate * scale,
+      'min_learning_rate': own.min_learning_rate * scale,
       'learning_rate_schedule': 'freeze_cosine',
-      'learning_rate_multipliers': (), 'num_epochs': options.epochs,
+      'learning_rate_multipliers': (), 'num_epochs': own.epochs,
       'warmup_epochs': 0, 'freeze_cosine.freeze_steps': 0,
       'freeze_cosine.steps_per_epoch': 0,
       'freeze_cosine.first_step_factor': 1 / _LATER}

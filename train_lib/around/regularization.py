@@ -17,8 +17,17 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from promptcl.models.parts import base
+from promptcl.models.parts import options
 
 Array = jax.Array
+
+OPTIONS = options.Section('', {
+    'regularizer': '',  # or ewc, lwf
+    'ewc_strength': 100.0,
+    'lwf_strength': 1.0,
+    'lwf_temperature': 2.0,
+}, choices={'regularizer': ('', 'ewc', 'lwf')}, positive=('lwf_temperature',),
+    not_negative=('ewc_strength', 'lwf_strength'))
 
 
 def wrap(method: base.Method, config: ConfigDict, num_classes: int

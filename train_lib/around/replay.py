@@ -31,6 +31,7 @@ from ml_collections import ConfigDict
 
 from promptcl import input_pipeline
 from promptcl.models.parts import base
+from promptcl.models.parts import options
 from promptcl.train_lib.core.parallel import AXIS
 from promptcl.train_lib.steps import losses
 from promptcl.train_lib.steps import train_step as steps
@@ -41,6 +42,17 @@ if TYPE_CHECKING:
 Array = jax.Array
 Phases = Callable[..., tuple[base.Phase, ...]]
 _MEMORY = 'replay_logits'
+
+OPTIONS = options.Section('replay', {
+    'capacity': 0,  # images in the store; 0: no replay
+    'policy': 'class_balanced',  # or reservoir
+    'batch_size': 0,  # per device and step; 0: per_device_batch_size
+    'masked': False,  # replayed images see their own task's classes
+    'review_epochs': 0,  # over the store alone, after each task
+    'label_weight': 1.0,  # of cross-entropy on replayed images
+    'dark_weight': 0.0,  # of the distance to stored logits (DER++)
+}, choices={'policy': ('class_balanced', 'reservoir')},
+    check=input_pipeline.check_replay)
 
 
 def wrap_stream(config: ConfigDict, stream: 'TaskStream'

@@ -4,20 +4,22 @@
 How keys go together is checked in `startup.py` and where they are read.
 """
 
+import functools
 import math
 import re
 from typing import Any
 
+from promptcl.configs import base as defaults
 from promptcl.configs import presets
 from promptcl.models import classifier
 from promptcl.models.heads import heads
 from promptcl.models.networks import backbones
-from promptcl.train_lib.around import projection
+from promptcl.models.parts import options
 from promptcl.train_lib.records import metrics
 from promptcl.train_lib.startup import controls
 from promptcl.train_lib.steps import optimizer as optimizer_lib
 
-CHOICES = {
+_SHARED = options.Section('', {}, choices={
     'vit_classifier': classifier.READOUTS,
     'optim': optimizer_lib.OPTIMIZERS,
     'learning_rate_schedule': optimizer_lib.SCHEDULES,
@@ -34,69 +36,36 @@ CHOICES = {
     'continual.order_rule': ('numpy', 'numpy_legacy', 'python'),
     'continual.domain_outputs': ('shared', 'separate'),
     'gaussian_mode': ('', 'jax_released', 'paper'),
-    'regularizer': ('', 'ewc', 'lwf'),
-    'replay.policy': ('class_balanced', 'reservoir'),
-    'pgp.variant': projection.VARIANTS,
-    'pgp.collect': projection.COLLECT,
-    'pgp.energy_power': projection.ENERGY_POWERS,
-    'pgp.first_task_rule': projection.FIRST_TASK_RULES,
-    'pgp.prompt_term': projection.PROMPT_TERMS,
     'head': heads.HEADS,
     'head_init': tuple(heads.KERNEL_INITS),
-    'it_prompt.modality': ('image_text', 'vision'),
-    'it_prompt.selector': ('learned', 'zero_shot'),
-    'it_prompt.select_rule': ('class', 'task_sum'),
-    'generation.anchor_query': ('block', 'naive'),
-    'generation.token_mix_init': ('zeros', 'normal'),
-    'prompt_position': ('before_cls', 'after_cls'),
     'augmentation': ('crop_flip', 'crop', 'none'),
     'dtype': ('float32', 'bfloat16'),
     'model_name': tuple(backbones.VARIANTS),
-    'prompt_pool_param.embedding_key': ('cls', 'mean', 'max', 'mean_max'),
-    'prompt_pool_param.prefix_pairing': ('correct', 'port'),
-    'prompt_pool_param.initializer': (
-        'uniform', 'normal', 'normal_002', 'uniform_symmetric', 'uniform_unit'),
-    'prompt_pool_param.prompt_key_init': (
-        'uniform', 'zero', 'normal', 'uniform_symmetric', 'uniform_unit'),
     'comparisons': controls.NAMES,
     'headline_metrics': metrics.NAMES,
     'preset': ('', *presets.PRESETS),
-}
-_POSITIVE = (
+}, positive=(
     'per_device_batch_size', 'num_epochs', 'input_size', 'resize_size',
     'continual.num_tasks', 'continual.num_classes_per_task', 'data_threads',
-    'temperature', 'g_prompt_length', 'lwf_temperature',
-    'prompt_pool_param.pool_size', 'prompt_pool_param.length',
-    'prompt_pool_param.top_k', 'generation.length', 'generation.kernel',
-    'vpt.length', 'text.context_tokens',
-    'vq.pool_size', 'vq.length', 'vq.temperature', 'rebalance.batch_ratio',
-    'rebalance.clusters',
-    'head_centroids', 'it_prompt.selector_batch', 'it_prompt.selector_epochs',
-    'it_prompt.align_epochs', 'it_prompt.align_draws',
-    *projection.POSITIVE)
-_NOT_NEGATIVE = (
+    'temperature', 'text.context_tokens', 'head_centroids',
+), not_negative=(
     'seed', 'learning_rate', 'min_learning_rate', 'warmup_epochs',
     'sgd_momentum', 'weight_decay', 'gradient_decay', 'grad_clip_max_norm',
-    'ewc_strength',
-    'lwf_strength', 'pgp.num_images', 'checkpoint_every_steps',
-    'continual.init_cls', 'continual.inc_cls', 'generation.anchors',
-    'generation.drift_weight', 'generation.match_width', 'eval_cache_mib',
-    'vq.commitment_weight', 'vq.codebook_weight', 'rebalance.epochs',
-    'rebalance.learning_rate', 'rebalance.min_learning_rate',
-    'rebalance.weight_decay', 'freeze_cosine.freeze_steps',
+    'checkpoint_every_steps', 'continual.init_cls', 'continual.inc_cls',
+    'eval_cache_mib', 'freeze_cosine.freeze_steps',
     'freeze_cosine.steps_per_epoch', 'freeze_cosine.first_step_factor',
-    'it_prompt.text_guide', 'it_prompt.codebook', 'it_prompt.commitment',
-    'it_prompt.anchor', 'it_prompt.selector_rate', 'it_prompt.align_rate',
-    'it_prompt.classifier_rate')
-_AT_MOST = {'data_threads': 256, 'sgd_momentum': 1.0, 'subsample_rate': 100}
-_ITEMS = {
+), at_most={
+    'data_threads': 256, 'sgd_momentum': 1.0, 'subsample_rate': 100,
+}, items={
     'freeze_part': str, 'optim_wd_ignore': str, 'split_files': str,
     'comparisons': str, 'headline_metrics': str, 'continual.domain_order': str,
-    'continual.class_order': int, 'e_prompt_layer_idx': int,
-    'g_prompt_layer_idx': int, 'thaw': str, 'generation.layers': int,
-    'generation.anchors_by_task': int, 'vq.layers': int,
-    'zero_shot.datasets': str}
+    'continual.class_order': int, 'thaw': str, 'zero_shot.datasets': str})
 _INT_LIMIT = 2**31  # what steps and seeds are on the devices
+
+
+def rules() -> options.Section:
+  """What keys may hold: those that methods share and those of all sections."""
+  return options.joined((_SHARED, *defaults.sections()))
 
 
 def check(config: Any) -> None:
@@ -108,30 +77,32 @@ def check(config: Any) -> None:
   Raises:
     ValueError: one line, names the key.
   """
+  known, get = rules(), functools.partial(_get, config)
   for key, value in leaves(config):
     _check_plain(key, value)
-  for key, kind in _ITEMS.items():
-    for item in _get(config, key):
+  for key, kind in known.items.items():
+    for item in get(key):
       if type(item) is not kind:
         raise ValueError(f'config.{key} lists {item!r}, must list '
                          f'{kind.__name__} only')
-  for key, choices in CHOICES.items():
-    value = _get(config, key)
+  for key, choices in known.choices.items():
+    value = get(key)
     for item in value if isinstance(value, tuple) else (value,):
       if item not in choices:
         raise ValueError(f'config.{key} is {item!r}, must be one of '
-                         f'{", ".join(c or repr(c) for c in choices)}')
-  for key in _POSITIVE:
-    if _get(config, key) <= 0:
-      raise ValueError(f'config.{key} is {_get(config, key)}, must be positive')
-  for key in _NOT_NEGATIVE:
-    if _get(config, key) < 0:
-      raise ValueError(f'config.{key} is {_get(config, key)}, must not be '
-                       'negative')
-  for key, most in _AT_MOST.items():
-    if _get(config, key) > most:
-      raise ValueError(f'config.{key} is {_get(config, key)}, must be at most '
-                       f'{most}')
+                         f'{", ".join(str(c) or repr(c) for c in choices)}')
+  for key in known.positive:
+    if get(key) <= 0:
+      raise ValueError(f'config.{key} is {get(key)}, must be positive')
+  for key in known.not_negative:
+    if get(key) < 0:
+      raise ValueError(f'config.{key} is {get(key)}, must not be negative')
+  for key in known.shares:
+    if not 0 <= get(key) < 1:
+      raise ValueError(f'config.{key} is {get(key)}, must be in [0, 1)')
+  for key, most in known.at_most.items():
+    if get(key) > most:
+      raise ValueError(f'config.{key} is {get(key)}, must be at most {most}')
   _check_own_rules(config)
 
 
@@ -149,10 +120,6 @@ def _check_own_rules(config: Any) -> None:
                      'the 64 hexadecimal digits of a SHA-256')
   for pattern in config.thaw:
     _check_pattern(f'config.thaw lists {pattern!r}', pattern)
-  dropout = config.generation.attention_dropout
-  if not 0 <= dropout < 1:
-    raise ValueError(f'config.generation.attention_dropout is {dropout}, must '
-                     'be in [0, 1)')
   for key in 'learning_rate_multipliers', 'later_rate_multipliers':
     for rule in config[key]:
       _check_multiplier(key, rule)

@@ -12,8 +12,12 @@ import ml_collections
 
 from promptcl import input_pipeline
 from promptcl.configs import base as defaults
+from promptcl.models import prompts
 from promptcl.models.networks import backbones
+from promptcl.models.parts import options
+from promptcl.models.parts import pool_options
 from promptcl.models.weights import pretrained
+from promptcl.train_lib import around
 from promptcl.train_lib.startup import config_values
 from promptcl.train_lib.startup import controls
 
@@ -63,7 +67,8 @@ def notes(config: Any, expanded: Any) -> list[str]:
   if ignored := _unread(config):
     lines.append('keys without effect here: ' + ', '.join(ignored))
   if expanded.use_g_prompt and not expanded.use_prefix_tune_for_g_prompt:
-    layers = set(expanded.g_prompt_layer_idx) - _token_layers(expanded)
+    layers = (set(expanded.g_prompt_layer_idx)
+              - pool_options.token_layers(expanded))
     if layers:
       lines.append(
           f'G-prompts as tokens are dropped in layers {sorted(layers)}, which '
@@ -73,12 +78,6 @@ def notes(config: Any, expanded: Any) -> list[str]:
     lines.append('zero_shot.datasets is empty: zero-shot accuracy is measured '
                  'on classes still to come only')
   return lines
-
-
-def _token_layers(config: Any) -> set[int]:
-  """Layers that E-prompts enter as tokens."""
-  tokens = config.use_e_prompt and not config.use_prefix_tune_for_e_prompt
-  return set(config.e_prompt_layer_idx) if tokens else set()
 
 
 def _unread(config: Any, prefix: str = '') -> list[str]:
@@ -161,7 +160,6 @@ def check(config: ml_collections.FrozenConfigDict) -> None:
     raise ValueError('config.init_sha256 is set, but config.init_checkpoint '
                      'random reads no file; clear one of them')
   input_pipeline.check_stream(config)
-  input_pipeline.check_replay(config)
   if not config.use_cls_token:
     raise ValueError('config.use_cls_token must be True: a ViT without class '
                      'token is not supported')
@@ -170,7 +168,14 @@ def check(config: ml_collections.FrozenConfigDict) -> None:
     raise ValueError('config.eval_until_own_task needs tasks with classes of '
                      'their own; set it to False')
   controls.check(config)
-  _check_prompts(config)
+  prompts.check(config)
+  if 'prompt' in config.vit_classifier and not pool_options.token_layers(
+      config):
+    raise ValueError(f'config.vit_classifier {config.vit_classifier!r} reads '
+                     'prompt tokens, but the E-prompts are prefixes or off; '
+                     'use token or gap')
+  for section in options.offered(around):
+    section.check(config)
 
 
 def _check_freeze(config: Any) -> None:
@@ -183,31 +188,3 @@ def _check_freeze(config: Any) -> None:
     raise ValueError(f'config.freeze_cosine.freeze_steps {freeze.freeze_steps} '
                      f'leaves none of the {steps} steps that num_epochs and '
                      'freeze_cosine.steps_per_epoch make behind the warm-up')
-
-
-def _check_prompts(config: Any) -> None:
-  depth = backbones.VARIANTS[config.model_name].depth
-  for kind in 'e', 'g':
-    layers = config[f'{kind}_prompt_layer_idx']
-    if not config[f'use_{kind}_prompt']:
-      continue
-    if not layers:
-      raise ValueError(f'config.{kind}_prompt_layer_idx is empty')
-    if len(set(layers)) < len(layers):
-      raise ValueError(f'config.{kind}_prompt_layer_idx {tuple(layers)} names '
-                       'a layer twice')
-    for layer in layers:
-      if not 0 <= layer < depth:
-        raise ValueError(
-            f'config.{kind}_prompt_layer_idx names layer {layer}, but '
-            f'{config.model_name} has layers 0 to {depth - 1}')
-  param = config.prompt_pool_param
-  if config.use_e_prompt and not config.prompt_pool:
-    raise ValueError('config.use_e_prompt needs prompt_pool = True')
-  if config.use_e_prompt and param.top_k > param.pool_size:
-    raise ValueError(f'config.prompt_pool_param.top_k {param.top_k} is larger '
-                     f'than pool_size {param.pool_size}')
-  if 'prompt' in config.vit_classifier and not _token_layers(config):
-    raise ValueError(f'config.vit_classifier {config.vit_classifier!r} reads '
-                     'prompt tokens, but the E-prompts are prefixes or off; '
-                     'use token or gap')

@@ -2,5 +2,6 @@
 """IT-Prompt: prompts of tasks, a selector of tasks, alignment afterwards."""
 
 from promptcl.models.prompts.it_prompt.learner import build
+from promptcl.models.prompts.it_prompt.learner import OPTIONS
 
-__all__ = ('build',)
+__all__ = ('OPTIONS', 'build')

@@ -23,6 +23,7 @@ from promptcl.models.networks import similarity as similarity_lib
 from promptcl.models.networks import text
 from promptcl.models.networks import vit
 from promptcl.models.parts import base
+from promptcl.models.parts import options as options_lib
 from promptcl.models.parts import prompt_pool
 from promptcl.models.prompts.it_prompt import losses as it_losses
 from promptcl.models.prompts.it_prompt import phases as it_phases
@@ -30,6 +31,32 @@ from promptcl.models.prompts.it_prompt import phases as it_phases
 Array = jax.Array
 _VISION_SCALE = 16.0
 _TEXT_TOWER = f'backbone/{clip.TEXT}'
+
+# Its prompts are E-prompts as prefixes, which these choose.
+OPTIONS = options_lib.Section('it_prompt', {
+    'modality': 'image_text',  # or vision: prototypes of classes
+    'selector': 'learned',  # or zero_shot: stays as it starts
+    'select_rule': 'class',  # the best one's task; or task_sum: that of the
+    # largest probability over its classes
+    'align': True,  # the classifier on draws of all classes
+    'text_guide': 1.0,  # weights of losses
+    'codebook': 0.4,
+    'commitment': 0.1,
+    'anchor': 1.0,
+    'selector_batch': 128,  # images a step, and draws beside them
+    'selector_epochs': 20,
+    'selector_rate': 2.5e-4,  # for 256 rows
+    'classifier_rate': 0.02,  # times that of prompts, on images
+    'align_draws': 256,  # a step, and of each class an epoch
+    'align_epochs': 10,
+    'align_rate': 1e-4,  # for 256 rows
+}, choices={'modality': ('image_text', 'vision'),
+            'selector': ('learned', 'zero_shot'),
+            'select_rule': ('class', 'task_sum')},
+    positive=('selector_batch', 'selector_epochs', 'align_epochs',
+              'align_draws'),
+    not_negative=('text_guide', 'codebook', 'commitment', 'anchor',
+                  'selector_rate', 'align_rate', 'classifier_rate'))
 
 
 class ITPrompt(base.Prompt):

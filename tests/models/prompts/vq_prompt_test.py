@@ -225,6 +225,7 @@ def test_prompt_usage_counts_the_elements_of_each_block(tmp_path):
 def test_what_cannot_work_is_said(changes, message):
   config = fakes.config(**{**fakes.VQ_PROMPT, **changes})
   with pytest.raises(ValueError, match=message):
+    startup.check(config)
     fakes.tiny_model(config)
 
 

@@ -46,6 +46,7 @@ def test_what_cannot_be_protected_is_told(changes, message):
   config = fakes.config(**{'pgp.enabled': True, **changes})
   _, method = fakes.tiny_model(config)
   with pytest.raises(ValueError, match=message) as raised:
+    projection.check(config)
     projection.wrap(method, config)
   assert '\n' not in str(raised.value)
 
