@@ -14,6 +14,7 @@ from promptcl.models.heads import heads
 from promptcl.models.heads import sentence_head
 from promptcl.models.networks import vit
 from promptcl.models.parts import base
+from promptcl.models.parts import fit
 
 Array = jax.Array
 READOUTS = ('token', 'gap', 'prompt', 'token+prompt', 'query')
@@ -159,10 +160,7 @@ def build(config, num_classes: int, backbone: vit.VisionTransformer,
   """
   method = prompts.build(config, backbone)
   backbone = backbone.clone(num_positions=method.prompt.num_positions)
-  if config.vit_classifier == 'query' and (
-      'embedding' not in method.prompt.query_needs):
-    raise ValueError("config.vit_classifier 'query' is for methods that ask "
-                     f'for embeddings, such as zero_shot, not {config.method}')
+  fit.check(config, method.prompt)
   head = heads.create(config, num_classes, backbone, class_names)
   model = PromptedClassifier(
       backbone, method.prompt, head, config.vit_classifier)

@@ -23,6 +23,7 @@ from promptcl.train_lib.around import regularization
 from promptcl.train_lib.around import replay
 from promptcl.train_lib.core import parallel
 from promptcl.train_lib.core import state as state_lib
+from promptcl.train_lib.startup import controls
 from promptcl.train_lib.steps import optimizer as optimizer_lib
 
 if TYPE_CHECKING:
@@ -89,6 +90,9 @@ def create(config: ml_collections.ConfigDict, num_classes: int,
                               dtype=jnp.dtype(config.dtype))
   model, method = classifier.build(config, num_classes, backbone,
                                    tuple(class_names))
+  controls.check(config, model.prompt)
+  # What comes later acts later: its hooks see what earlier ones did, its phases
+  # follow theirs, and projection is of all gradients.
   method = method.with_part(rates=optimizer_lib.later_rates(config))
   method = regularization.wrap(method, config, num_classes)
   method = projection.wrap(method, config)

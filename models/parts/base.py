@@ -88,12 +88,27 @@ def split_heads(prefix: Array, num_heads: int) -> Array:
 class Prompt(nn.Module):
   """Base of all prompts, and the prompt of a run without any.
 
+  What it can do is told by attributes; `fit.check` refuses runs that ask for
+  more.
+
   Class attributes:
     query_needs: fields of `Query` that the query pass must deliver; empty
       means there is no query pass at all.
+    needs_task_borders: whether a stream without tasks makes no sense for it.
   """
 
   query_needs: ClassVar[tuple[str, ...]] = ()
+  needs_task_borders: ClassVar[bool] = False
+
+  @property
+  def choices(self) -> tuple[str, ...]:
+    """What `choice` its `select` knows: `key`, `random`, `oracle`."""
+    return ('key',)
+
+  @property
+  def has_tokens(self) -> bool:
+    """Whether some of its prompts are tokens, which the read-out may read."""
+    return False
 
   @property
   def dropped_tokens(self) -> int:

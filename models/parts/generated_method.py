@@ -16,6 +16,7 @@ import numpy as np
 
 from promptcl.models.networks import vit
 from promptcl.models.parts import base
+from promptcl.models.parts import fit
 from promptcl.models.parts import generation
 from promptcl.models.parts import options as options_lib
 from promptcl.models.parts import slots as slots_lib
@@ -55,17 +56,7 @@ def options(config: Any, backbone: vit.VisionTransformer) -> dict[str, Any]:
   """
   layers = tuple(sorted(config.generation.layers)) or tuple(
       range(backbone.depth - 1))
-  if layers[0] < 0 or layers[-1] >= backbone.depth:
-    raise ValueError(f'config.generation.layers {layers} do not fit '
-                     f'{config.model_name}, which has layers 0 to '
-                     f'{backbone.depth - 1}')
-  if config.gaussian_schedule:
-    raise ValueError(f'config.gaussian_schedule has no task borders, which '
-                     f'method {config.method} needs')
-  if 'prompt' in config.vit_classifier:
-    raise ValueError(f'config.vit_classifier {config.vit_classifier!r} reads '
-                     f'prompt tokens, and method {config.method} has none; use '
-                     'token')
+  fit.check_layers(config, 'generation.layers', layers, backbone.depth)
   match_width = config.generation.match_width or backbone.width // 4
   return dict(layers=layers, num_heads=backbone.num_heads,
               width=backbone.width, match_width=match_width,

@@ -136,6 +136,8 @@ class Generated(base.Prompt):
   kernel_size: int
   slots: slots_lib.Slots
 
+  needs_task_borders = True
+
   def setup(self):
     margin = self.kernel_size - 1
     self.shared = self.param('shared', uniform(1.0), (

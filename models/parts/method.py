@@ -170,22 +170,19 @@ class Method:
   check: Callable[[Any, Any], None] = lambda stream, shapes: None
   pictures: Pictures = lambda shown: {}
 
-  def with_part(self, *, loss_weights: Mapping[str, float] | None = None,
-                memory: Callable[[Any], Any] = lambda params: {},
-                begin_task: Hook = keep_state, end_task: Hook = keep_state,
-                extra_losses: ExtraLosses = no_losses,
-                rates: tuple[Rate, ...] = ()) -> 'Method':
-    """The method with more of everything; hooks run after those it has.
+  def with_part(self, **parts: Any) -> 'Method':
+    """The method with more of everything: `parts` are attributes but `prompt`.
 
-    Names of losses and of memory entries must be new.
+    What it has comes first: hooks, changes of the memory and checks run one
+    after the other, transforms are chained, phases follow, and what `start`
+    fills in is filled in further.
+
+    Raises:
+      ValueError: a name of losses, memory, learning or pictures is there twice.
     """
-    return dataclasses.replace(
-        self, loss_weights=joined(self.loss_weights, loss_weights or {}),
-        memory=lambda params: joined(self.memory(params), memory(params)),
-        rates=(*self.rates, *rates),
-        begin_task=_in_turn(self.begin_task, begin_task),
-        end_task=_in_turn(self.end_task, end_task),
-        extra_losses=_both(self.extra_losses, extra_losses))
+    return dataclasses.replace(self, **{
+        name: _JOIN[name](getattr(self, name), part)
+        for name, part in parts.items()})
 
 
 def joined(first: Mapping[str, Any], second: Mapping[str, Any]
@@ -200,13 +197,17 @@ def joined(first: Mapping[str, Any], second: Mapping[str, Any]
   return {**first, **second}
 
 
-def _both(first: ExtraLosses, second: ExtraLosses) -> ExtraLosses:
+def _results(first: Callable[..., Any], second: Callable[..., Any]
+             ) -> Callable[..., Any]:
+  """A function whose dictionary has what both return."""
+  return lambda argument: joined(first(argument), second(argument))
+
+
+def _losses(first: ExtraLosses, second: ExtraLosses) -> ExtraLosses:
   """All losses of two."""
   if second is no_losses:
     return first
-  if first is no_losses:
-    return second
-  return lambda context: joined(first(context), second(context))
+  return second if first is no_losses else _results(first, second)
 
 
 def _in_turn(first: Hook, second: Hook) -> Hook:
@@ -217,3 +218,57 @@ def _in_turn(first: Hook, second: Hook) -> Hook:
     return second
   return lambda state, task_index, probe: second(
       first(state, task_index, probe), task_index, probe)
+
+
+def _memory_in_turn(first: UpdateMemory | None, second: UpdateMemory | None
+                    ) -> UpdateMemory | None:
+  """The second sees what the first left."""
+  if first is None or second is None:
+    return first or second
+  return lambda context: second(context.replace(memory=first(context)))
+
+
+def _steps_chained(first: Any, second: Any) -> Any:
+  """Links of the optimizer chain, None for none."""
+  if first is None or second is None:
+    return first or second
+  return optax.chain(first, second)
+
+
+def _starts(first: Start, second: Start) -> Start:
+  """Fills in what the first start wants, then what the second does."""
+  def start(class_names):
+    fills = first(class_names), second(class_names)
+    return lambda params: fills[1](fills[0](params))
+
+  return start
+
+
+def _checks(first: Callable[[Any, Any], None],
+            second: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+  """Both checks."""
+  def check(stream, shapes):
+    first(stream, shapes)
+    second(stream, shapes)
+
+  return check
+
+
+# How an attribute of a method takes one more part.
+_JOIN: Mapping[str, Callable[[Any, Any], Any]] = {
+    'loss_weights': joined,
+    'memory': _results,
+    'transform': optax.chain,
+    'rates': lambda first, second: (*first, *second),
+    'step_transform': _steps_chained,
+    'begin_task': _in_turn,
+    'end_task': _in_turn,
+    'extra_losses': _losses,
+    'update_memory': _memory_in_turn,
+    'phases': lambda first, second: lambda stream, task: (
+        *first(stream, task), *second(stream, task)),
+    'learning': joined,
+    'start': _starts,
+    'check': _checks,
+    'pictures': _results,
+}

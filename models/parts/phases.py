@@ -27,9 +27,14 @@ def keep_state(state: Any, task_index: int, probe: Any) -> Any:
 
 
 # Host side, between steps: `hook(state, task_index, probe)` on the unreplicated
-# train state (numpy leaves); every host calls it alike.  `probe` is a
-# `train_lib.probe.Probe`.  Must keep tree structure, shapes and dtypes; returns
-# the very same object when it changes nothing.
+# train state (numpy leaves); every host calls it alike.  Must keep tree
+# structure, shapes and dtypes; returns the very same object when it changes
+# nothing.
+#   probe: a `train_lib.probe.Probe`; None where there are no data, and a hook
+#     of a method then does what it can without.  Hooks of phases and of parts
+#     around a method always get one.
+#   task_index: from 0; may be beyond the last task.  There are no slots for
+#     such a task, and a hook changes none.
 Hook = Callable[[Any, int, Any], Any]
 
 # (regex over whole leaf paths, `factor(task)` of a `steps.TaskInfo`): what the

@@ -31,6 +31,10 @@ def check(config: Any) -> None:
   if config.use_e_prompt and param.top_k > param.pool_size:
     raise ValueError(f'config.prompt_pool_param.top_k {param.top_k} is larger '
                      f'than pool_size {param.pool_size}')
+  if 'prompt' in config.vit_classifier and not token_layers(config):
+    raise ValueError(f'config.vit_classifier {config.vit_classifier!r} reads '
+                     'prompt tokens, but the E-prompts are prefixes or off; '
+                     'use token or gap')
 
 
 def _check_layers(config: Any, key: str) -> None:

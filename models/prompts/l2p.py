@@ -73,6 +73,17 @@ class L2P(base.Prompt):
     return bool(self.layers)
 
   @property
+  def choices(self) -> tuple[str, ...]:
+    if not self.has_pool:
+      return ('key',)
+    belong = self.pool_options['use_prompt_mask']
+    return ('key', 'random', *('oracle',) * belong)
+
+  @property
+  def has_tokens(self) -> bool:
+    return bool(self.token_layers)
+
+  @property
   def votes(self) -> bool:
     return self.has_pool and self.pool_options['batchwise_prompt']
 
@@ -164,11 +175,15 @@ def _check(config, prompt: L2P) -> None:
   if config.prompt_choice != 'key' and not prompt.has_pool:
     raise ValueError(f'config.prompt_choice {config.prompt_choice!r} needs a '
                      'pool to choose from: set use_e_prompt, or use key')
-  if (config.prompt_choice == 'oracle'
-      and not config.prompt_pool_param.use_prompt_mask):
-    raise ValueError("config.prompt_choice 'oracle' needs "
-                     'prompt_pool_param.use_prompt_mask: without it no prompts '
-                     'belong to a task')
+  if prompt.has_pool and 'oracle' not in prompt.choices:
+    if config.prompt_choice == 'oracle':
+      raise ValueError("config.prompt_choice 'oracle' needs "
+                       'prompt_pool_param.use_prompt_mask: without it no '
+                       'prompts belong to a task')
+    if 'oracle_prompt' in config.comparisons:
+      raise ValueError('config.comparisons names oracle_prompt, but without '
+                       'prompt_pool_param.use_prompt_mask no prompts belong to '
+                       'a task')
 
 
 def build(config, backbone: vit.VisionTransformer) -> base.Method:

@@ -10,8 +10,6 @@ After the code of github.com/Yong-DAI/PGC, which is incomplete; docs/pgt.md
 lists what was decided where it leaves a choice.
 """
 
-import dataclasses
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -130,8 +128,8 @@ def build(config, backbone: vit.VisionTransformer) -> base.Method:
     first_only += ['attention', 'naive_norm', 'prompt_norm']
   method = generated_method.method(config, prompt, first_only=first_only,
                                    held=('shared',))
-  return dataclasses.replace(method, pictures=lambda shown: base.joined(
-      method.pictures(shown), attention_maps(shown, prompt.layers)))
+  return method.with_part(
+      pictures=lambda shown: attention_maps(shown, prompt.layers))
 
 
 def attention_maps(shown, layers: tuple[int, ...]) -> dict[str, base.Overlays]:

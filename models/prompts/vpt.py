@@ -44,6 +44,10 @@ class SharedPrompt(base.Prompt):
         'tokens', _within(self.width**-0.5), (self.length, self.width))
 
   @property
+  def has_tokens(self) -> bool:
+    return True
+
+  @property
   def spaces(self) -> tuple[base.Space, ...]:
     return (base.Space('sequence', 'sequence', (('prompt/tokens', ()),)),)
 

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from promptcl.models.networks import vit
 from promptcl.models.parts import base
+from promptcl.models.parts import fit
 from promptcl.models.parts import options
 
 Array = jax.Array
@@ -185,7 +186,7 @@ def build(config: Any, backbone: vit.VisionTransformer) -> base.Method:
   vq = config.vq
   layers = tuple(sorted(vq.layers)) or tuple(
       range(min(_USUAL_LAYERS, backbone.depth)))
-  _check(config, layers, backbone.depth)
+  fit.check_layers(config, 'vq.layers', layers, backbone.depth)
   prompt = VQPrompt(
       layers=layers, num_heads=backbone.num_heads, width=backbone.width,
       pool_size=vq.pool_size, length=vq.length,
@@ -193,17 +194,3 @@ def build(config: Any, backbone: vit.VisionTransformer) -> base.Method:
       quantize=vq.quantize)
   return base.Method(prompt, {'commitment': vq.commitment_weight,
                               'codebook': vq.codebook_weight})
-
-
-def _check(config: Any, layers: tuple[int, ...], depth: int) -> None:
-  if layers[0] < 0 or layers[-1] >= depth or len(set(layers)) < len(layers):
-    raise ValueError(f'config.vq.layers {layers} must name each of the layers '
-                     f'0 to {depth - 1} of {config.model_name} once at most')
-  if 'prompt' in config.vit_classifier:
-    raise ValueError(f'config.vit_classifier {config.vit_classifier!r} reads '
-                     f'prompt tokens, and method {config.method} has none; use '
-                     'token')
-  if config.prompt_choice != 'key':
-    raise ValueError(f'config.prompt_choice {config.prompt_choice!r} is for '
-                     f'pools of which images choose; method {config.method} '
-                     'has key only')

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from promptcl.train_lib import comparisons
+from promptcl.train_lib import program as program_lib
 from promptcl.train_lib import train
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.resume import workdir as workdir_lib
@@ -151,10 +152,13 @@ def test_a_control_never_starts_controls_and_keeps_the_rest(prepared):
 @pytest.mark.parametrize('changes, word', [
     ({'comparisons': ('oracle_prompt',)}, 'use_prompt_mask'),
     ({'comparisons': ('random_prompt',), 'method': 'none',
-      'vit_classifier': 'token'}, 'no pool')])
+      'vit_classifier': 'token'}, 'none has no pool'),
+    ({'comparisons': ('oracle_prompt',), 'method': 'vpt'}, 'vpt has no pool'),
+    ({**fakes.VQ_PROMPT, 'comparisons': ('random_prompt',)},
+     'vq_prompt has no pool')])
 def test_controls_that_a_method_cannot_have_are_refused(changes, word):
   with pytest.raises(ValueError, match=word):
-    startup.check(fakes.config(**changes))
+    program_lib.create(fakes.config(**changes), fakes.NUM_CLASSES)
 
 
 @pytest.fixture(scope='module')

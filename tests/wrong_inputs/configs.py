@@ -186,6 +186,17 @@ TOGETHER = (
             "comparisons=('oracle_prompt',)",
             'config.comparisons names oracle_prompt, but without '
             'prompt_pool_param.use_prompt_mask no prompts belong to a task'),
+    setting('an oracle control of a method without a pool',
+            "method=vpt comparisons=('oracle_prompt',)",
+            'config.comparisons names oracle_prompt, but the method vpt has no '
+            'pool to choose from'),
+    setting('random prompts of a method without a pool',
+            'method=vpt prompt_choice=random',
+            "config.prompt_choice 'random' is for pools of which images "
+            'choose; method vpt has key only'),
+    setting('a read-out of tokens that a method does not have', 'method=none',
+            "config.vit_classifier 'prompt' reads prompt tokens, and method "
+            'none has none; use token'),
     setting('IT-Prompt without sentences',
             'method=it_prompt vit_classifier=token',
             'method it_prompt needs config.model_name CLIP-*, or '

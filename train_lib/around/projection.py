@@ -26,7 +26,6 @@ own, and nothing at all in the first.
 """
 
 from collections.abc import Mapping, Sequence
-import dataclasses
 from typing import TYPE_CHECKING
 
 import jax
@@ -34,7 +33,6 @@ from jax.experimental import multihost_utils
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np
-import optax
 
 from promptcl.models.parts import base
 from promptcl.models.parts import options
@@ -132,13 +130,11 @@ def wrap(method: base.Method, config: ConfigDict) -> base.Method:
     probe.write(state, orthogonal.scalars(state))
     return state if before else grown(config, spaces, state, probe)
 
-  steps = orthogonal.measure_steps(spaces, project=config.pgp.project_step)
-  if method.step_transform is not None:
-    steps = optax.chain(method.step_transform, steps)
-  gradients = orthogonal.project_gradients(spaces)
-  return dataclasses.replace(
-      method.with_part(memory=memory, begin_task=begin_task, end_task=end_task),
-      transform=optax.chain(method.transform, gradients), step_transform=steps,
+  return method.with_part(
+      memory=memory, begin_task=begin_task, end_task=end_task,
+      transform=orthogonal.project_gradients(spaces),
+      step_transform=orthogonal.measure_steps(
+          spaces, project=config.pgp.project_step),
       check=lambda stream, shapes: _check_images(
           config, stream, shapes[spaces[0].leaves[0][0]].shape[-1]))
 

@@ -13,7 +13,6 @@ classes are never computed anew.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -81,10 +80,8 @@ def wrap(method: base.Method, config: ConfigDict,
       settings(config),
       rates=(('(?!head/).*', lambda task: 0.0),) if rests else (),
       loss=make_loss(config), batch_size=batch_size(config))
-  return dataclasses.replace(
-      method.with_part(memory=memory),
-      phases=_with_phase(method.phases, config),
-      learning={**method.learning, KIND: learning})
+  return method.with_part(memory=memory, phases=_make_phases(config),
+                          learning={KIND: learning})
 
 
 def _check(config: ConfigDict, method: base.Method, trainable: Iterable[str]
@@ -152,14 +149,14 @@ def make_collect(config: ConfigDict) -> base.Hook:
   return collect
 
 
-def _with_phase(phases: Phases, config: ConfigDict) -> Phases:
-  """Phases of a task, and after them the re-balancing.
+def _make_phases(config: ConfigDict) -> Phases:
+  """-> `phases(stream, task)`: the re-balancing.
 
   That of the first task has no steps, only its hook.
   """
   collect = make_collect(config)
 
-  def longer(stream, task):
+  def phases(stream, task):
     tasks = stream.tasks[:task.index]
     old = np.any([t.class_mask for t in tasks], axis=0) if tasks else (
         np.zeros_like(task.class_mask))
@@ -171,11 +168,11 @@ def _with_phase(phases: Phases, config: ConfigDict) -> Phases:
       return _batches(config, stats, seen, task.index, num_batches=count,
                       made=made)
 
-    return (*phases(stream, task), base.Phase(
+    return (base.Phase(
         KIND, input_pipeline.Schedule(max(count, 1), epochs, count * epochs),
-        batches, kind=KIND, begin=collect))
+        batches, kind=KIND, begin=collect),)
 
-  return longer
+  return phases
 
 
 def _batches(config: ConfigDict, stats: class_statistics.Statistics,

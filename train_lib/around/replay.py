@@ -21,8 +21,6 @@ state, so that no thread ever waits for a step: a table with a row per slot of
 the store, written by the very step that trains on an image as it enters.
 """
 
-from collections.abc import Callable
-import dataclasses
 from typing import TYPE_CHECKING
 
 import jax
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
   from promptcl.input_pipeline.pipeline import TaskStream
 
 Array = jax.Array
-Phases = Callable[..., tuple[base.Phase, ...]]
 _MEMORY = 'replay_logits'
 
 OPTIONS = options.Section('replay', {
@@ -73,7 +70,7 @@ def wrap(method: base.Method, config: ConfigDict, num_classes: int
   if replay.dark_weight:
     method = _with_dark_losses(method, replay, num_classes)
   if replay.review_epochs:
-    method = dataclasses.replace(method, phases=_with_review(method.phases))
+    method = method.with_part(phases=_review)
   return method
 
 
@@ -92,33 +89,26 @@ def described(config: ConfigDict) -> str:
   return text
 
 
-def _with_review(phases: Phases) -> Phases:
-  """Phases of a task, and after them the review of the store."""
-  def longer(stream, task):
-    return (*phases(stream, task), base.Phase(
-        'review', stream.review_schedule(task),
-        lambda made, probe: stream.review_batches(task, made)))
-
-  return longer
+def _review(stream: input_pipeline.ReplayStream, task: input_pipeline.Task
+            ) -> tuple[base.Phase, ...]:
+  """The review of the store after a task."""
+  return (base.Phase('review', stream.review_schedule(task),
+                     lambda made, probe: stream.review_batches(task, made)),)
 
 
 def _with_dark_losses(method: base.Method, replay: ConfigDict, num_classes: int
                       ) -> base.Method:
-  """DER++ on top of a method; its own memory update runs first."""
-  update = method.update_memory
-
+  """DER++ on top of a method."""
   def update_memory(context):
-    memory = update(context) if update else context.memory
-    return {**memory, _MEMORY: written(
-        memory[_MEMORY], context.logits, context.batch)}
+    return {**context.memory, _MEMORY: written(
+        context.memory[_MEMORY], context.logits, context.batch)}
 
-  method = method.with_part(
+  return method.with_part(
       loss_weights={'dark': replay.dark_weight,
                     'replayed': replay.label_weight},
       memory=lambda params: {
           _MEMORY: jnp.zeros((replay.capacity, num_classes), jnp.float32)},
-      extra_losses=dark_losses)
-  return dataclasses.replace(method, update_memory=update_memory)
+      extra_losses=dark_losses, update_memory=update_memory)
 
 
 def dark_losses(context: base.LossContext) -> dict[str, Array]:

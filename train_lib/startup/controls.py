@@ -106,18 +106,16 @@ def override(config: Any, name: str, num_classes: int
   return changed
 
 
-def check(config: Any) -> None:
-  """Refuses a control that the method of `config` does not have.
+def check(config: Any, prompt: Any) -> None:
+  """Refuses a control that the prompt of the config's method does not have.
 
   Raises:
     ValueError: one line, names the control.
   """
   for name in config.comparisons:
-    if name in RESCORED and not (config.use_e_prompt and config.prompt_pool):
+    if name in RESCORED and OVERRIDES[name]['prompt_choice'] not in (
+        prompt.choices):
+      missing = ('pool to choose from' if 'random' not in prompt.choices
+                 else 'prompts that belong to a task')
       raise ValueError(f'config.comparisons names {name}, but the method '
-                       f'{config.method} has no pool to choose from')
-    if name == 'oracle_prompt' and (
-        not config.prompt_pool_param.use_prompt_mask):
-      raise ValueError('config.comparisons names oracle_prompt, but without '
-                       'prompt_pool_param.use_prompt_mask no prompts belong to '
-                       'a task')
+                       f'{config.method} has no {missing}')

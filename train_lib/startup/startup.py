@@ -19,7 +19,6 @@ from promptcl.models.parts import pool_options
 from promptcl.models.weights import pretrained
 from promptcl.train_lib import around
 from promptcl.train_lib.startup import config_values
-from promptcl.train_lib.startup import controls
 
 
 def expand(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -167,13 +166,7 @@ def check(config: ml_collections.FrozenConfigDict) -> None:
       config.gaussian_schedule or config.continual.scenario == 'domain'):
     raise ValueError('config.eval_until_own_task needs tasks with classes of '
                      'their own; set it to False')
-  controls.check(config)
   prompts.check(config)
-  if 'prompt' in config.vit_classifier and not pool_options.token_layers(
-      config):
-    raise ValueError(f'config.vit_classifier {config.vit_classifier!r} reads '
-                     'prompt tokens, but the E-prompts are prefixes or off; '
-                     'use token or gap')
   for section in options.offered(around):
     section.check(config)
 

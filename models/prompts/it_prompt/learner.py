@@ -24,6 +24,7 @@ from promptcl.models.networks import text
 from promptcl.models.networks import vit
 from promptcl.models.parts import base
 from promptcl.models.parts import options as options_lib
+from promptcl.models.parts import pool_options
 from promptcl.models.parts import prompt_pool
 from promptcl.models.prompts.it_prompt import losses as it_losses
 from promptcl.models.prompts.it_prompt import phases as it_phases
@@ -56,7 +57,8 @@ OPTIONS = options_lib.Section('it_prompt', {
     positive=('selector_batch', 'selector_epochs', 'align_epochs',
               'align_draws'),
     not_negative=('text_guide', 'codebook', 'commitment', 'anchor',
-                  'selector_rate', 'align_rate', 'classifier_rate'))
+                  'selector_rate', 'align_rate', 'classifier_rate'),
+    check=pool_options.check)
 
 
 class ITPrompt(base.Prompt):
@@ -90,6 +92,10 @@ class ITPrompt(base.Prompt):
 
   query_needs = ('embedding',)
   prompt_per_task = True
+
+  @property
+  def choices(self) -> tuple[str, ...]:
+    return ('key', 'random', 'oracle') if self.layers else ('key',)
 
   def setup(self):
     zeros, table = nn.initializers.zeros, (self.num_classes, self.width)

@@ -187,7 +187,6 @@ NO_TOKENS = {'use_prefix_tune_for_e_prompt': True}
      ('g_prompt_layer_idx', '5')),
     ({'prompt_pool': False}, ('use_e_prompt', 'prompt_pool')),
     (NO_TOKENS, ('vit_classifier', 'token')),
-    ({'method': 'none'}, ('vit_classifier', 'token')),
 ])
 def test_what_cannot_run_is_refused(changes, words):
   with pytest.raises(ValueError) as raised:
