@@ -133,5 +133,5 @@ def open_log(program: program_lib.Program, stream: 'TaskStream', workdir: str,
   return contextlib.closing(run_log.RunLog(
       workdir, program.config, num_tasks=len(stream.tasks),
       num_steps=sum(program_lib.num_steps(program, stream)),
-      first_step=first_step,
+      first_step=first_step, loss_names=program.method.loss_names,
       batch_size=stream.global_batch_size))

@@ -33,12 +33,13 @@ from promptcl.models.parts.phases import Phase
 from promptcl.models.parts.phases import PLAIN
 from promptcl.models.parts.phases import Rate
 from promptcl.models.parts.phases import RowContext
+from promptcl.models.parts.phases import RowLoss
 from promptcl.models.parts.spaces import Space
 
 __all__ = ('PLAIN', 'Fill', 'HeatMap', 'Hook', 'Learning', 'LossContext',
            'Method', 'Overlays', 'Phase', 'Prompt', 'Query', 'Rate',
-           'RowContext', 'Selection', 'Space', 'Start', 'as_drawn', 'joined',
-           'keep_state', 'no_losses', 'no_phases', 'one_phase')
+           'RowContext', 'RowLoss', 'Selection', 'Space', 'Start', 'as_drawn',
+           'joined', 'keep_state', 'no_losses', 'no_phases', 'one_phase')
 Array = jax.Array
 
 

@@ -8,6 +8,7 @@ All parts but the prompt default to doing nothing.  What works with any method
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import itertools
 from typing import Any
 
 import flax
@@ -169,6 +170,12 @@ class Method:
   start: Start = as_drawn
   check: Callable[[Any, Any], None] = lambda stream, shapes: None
   pictures: Pictures = lambda shown: {}
+
+  @property
+  def loss_names(self) -> tuple[str, ...]:
+    """Losses beside cross-entropy that a run may report, of all its phases."""
+    of_rows = (way.losses for way in self.learning.values())
+    return tuple(sorted({*self.loss_weights, *itertools.chain(*of_rows)}))
 
   def with_part(self, **parts: Any) -> 'Method':
     """The method with more of everything: `parts` are attributes but `prompt`.

@@ -62,6 +62,11 @@ class RowContext:
   keys: Array
 
 
+# `loss(context) -> (loss [], logits [B, C], named)`: the mean over a device's
+# rows, and those of its terms, as they enter it, that have a name in the log.
+RowLoss = Callable[[RowContext], tuple[Array, Array, Mapping[str, Array]]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Learning:
   """How phases of one kind learn.
@@ -70,16 +75,17 @@ class Learning:
     config: keys of the run's config that have another value: `optim`,
       `weight_decay`, `learning_rate` (for 256 rows), `num_epochs`, ...
     rates: what rests, and what learns at another rate, in such a phase.
-    loss: `loss(context) -> (loss [], logits [B, C])` of a `RowContext`, the
-      mean over a device's rows; None: batches hold images, which make the
+    loss: of rows that are no images; None: batches hold images, which make the
       prompted pass, and the loss is that of the plain phase.
     batch_size: rows of a step over all devices and hosts; None: the stream's.
+    losses: names of the terms that `loss` names.
   """
 
   config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   rates: tuple[Rate, ...] = ()
-  loss: Callable[[RowContext], tuple[Array, Array]] | None = None
+  loss: RowLoss | None = None
   batch_size: int | None = None
+  losses: tuple[str, ...] = ()
 
 
 PLAIN = Learning()  # as the config says

@@ -40,9 +40,9 @@ def train_step(*args: Any, **options: Any) -> Callable[..., Any]:
     gradients = make_gradients(*parts)
 
     def run(*arrays):
-      loss, logits, grads, (memory, out) = gradients(*arrays)
+      loss, logits, grads, (memory, out), named = gradients(*arrays)
       found.update(loss=loss, logits=logits, grads=grads, out=out)
-      return loss, logits, grads, memory
+      return loss, logits, grads, memory, named
 
     return run
 
@@ -66,8 +66,8 @@ def _loss_and_pass(config: Any, model: Any, method: Any,
 
   def run(*arrays):
     passes.clear()
-    loss, (logits, memory) = loss_fn(*arrays)
-    return loss, (logits, (memory, passes[0]))
+    loss, (logits, memory, named) = loss_fn(*arrays)
+    return loss, (logits, (memory, passes[0]), named)
 
   return run
 

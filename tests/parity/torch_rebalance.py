@@ -120,7 +120,7 @@ class _Trial:
         *parts, program_lib.optimizer_of(config, program.method),
         metrics=vq_bridge.NoMetrics, learning=self._learning,
         global_batch_size=self._learning.batch_size)
-    loss, logits, grads, _ = steps.make_gradients(*parts, self._learning)(
+    loss, logits, grads, *_ = steps.make_gradients(*parts, self._learning)(
         state, {}, batch, task)
     inputs = class_statistics.draw(
         state.memory[rebalancing.MEMORY]['statistics'], batch['label'],

@@ -138,9 +138,14 @@ def test_extra_losses_see_and_teach_the_network():
             'half': 0 * jnp.sum(half), 'logits': 0 * jnp.sum(context.logits)}
 
   batch = _batch(weight=[1e-9] * 8)  # nothing but the extra loss counts
-  state, after, _ = _step(
+  state, after, metrics = _step(
       config, batch, ONE, extra_losses=losses,
       loss_weights={'size': 0.25, 'half': 1.0, 'logits': 1.0})
+  # Each is told as it enters the sum.
+  told = {k: float(v) for k, v in metrics.items() if k.startswith('loss/')}
+  size = 0.25 * 0.5 * np.sum(state.params['head/bias'] ** 2)
+  assert told == pytest.approx(
+      {'loss/size': size, 'loss/half': 0, 'loss/logits': 0}, rel=1e-5)
   assert set(seen['params']) == set(state.params)
   assert seen['logits'].shape == (8, 6) and seen['mask'].shape == (8,)
   # Rate 32 * 8 / 256 = 1 and Nesterov momentum 0.9: a first step of 1.9 g.

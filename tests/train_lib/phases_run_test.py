@@ -37,7 +37,8 @@ def head_loss(vectors, context):
   logits = losses.masked(
       vectors @ context.params['head/kernel'] + context.params['head/bias'],
       context.task.class_mask)
-  return jnp.mean(losses.cross_entropy(logits, context.batch['label'])), logits
+  loss = jnp.mean(losses.cross_entropy(logits, context.batch['label']))
+  return loss, logits, {'rows': loss}
 
 
 def warm_loss(context):

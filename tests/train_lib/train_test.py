@@ -127,7 +127,8 @@ def test_events_carry_the_tags_of_the_original(unbroken):
   tags = events.Tags()['tensors']
   for tag in ('accuracy_0', 'accuracy_2', 'avg_acc', 'forgetting', 'backward',
               'learning_acc', 'train_accuracy', 'loss', 'loss_std', 'l2_grads',
-              'learning_rate', 'task_id', 'eval_loss', 'histogram_2'):
+              'learning_rate', 'task_id', 'eval_loss', 'histogram_2',
+              'loss/pull'):
     assert tag in tags, tag
   written = events.Tensors('avg_acc')
   steps = [point.step for point in written]

@@ -130,7 +130,7 @@ def make_loss(config: ConfigDict
     logits = heads.create(config, memory['seen'].shape[0]).apply(
         {'params': head}, vectors)
     logits = losses.masked(logits, memory['seen'])
-    return jnp.mean(losses.cross_entropy(logits, labels)), logits
+    return jnp.mean(losses.cross_entropy(logits, labels)), logits, {}
 
   return loss
 

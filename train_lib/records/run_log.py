@@ -5,7 +5,7 @@ Tags are the original's (`loss`, `accuracy_3`, `avg_acc`, ...); the x-axis of
 everything is the global step.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import os
 import pathlib
 from typing import TYPE_CHECKING
@@ -48,9 +48,12 @@ class RunLog:
   """
 
   def __init__(self, workdir: str, config: ml_collections.ConfigDict, *,
-               num_tasks: int, num_steps: int, first_step: int, batch_size: int
-               ):
-    """`num_steps` of the whole run; `batch_size` is global."""
+               num_tasks: int, num_steps: int, first_step: int,
+               batch_size: int, loss_names: Sequence[str] = ()):
+    """`num_steps` of the whole run; `batch_size` is global.
+
+    `loss_names`: terms of the loss that are told beside it.
+    """
     self._first_host = hosts.first()
     self._workdir, self.bad_step = pathlib.Path(workdir), None
     self._writer = _Writer(workdir, silent=not self._first_host)
@@ -61,6 +64,7 @@ class RunLog:
         unit='img', unit_scale=True, disable=not self._first_host,
         mininterval=1, dynamic_ncols=True)
     self._batch_size, self._num_tasks = batch_size, num_tasks
+    self._loss_names = tuple(loss_names)
     self._histograms = config.prompt_histogram
     self._pending: list[train_metrics.TrainMetrics] = []
     # Of the steps before those.
@@ -90,7 +94,9 @@ class RunLog:
       values = {k: float(v) for k, v in self._merged.compute().items()}
     self._merged = None
     self._writer.write_scalars(global_step, {**values, 'task_id': task})
-    self._bar.set_postfix(loss=f'{values["loss"]:.3f}', refresh=False)
+    self._bar.set_postfix(
+        {name.removeprefix('loss/'): f'{value:.3f}' for name, value
+         in values.items() if name.split('/')[0] == 'loss'}, refresh=False)
     return values
 
   def _merge(self, global_step: int) -> None:
@@ -116,8 +122,8 @@ class RunLog:
         arrays.items(), key=lambda item: (len(item[0]), item[0]))
               if k.startswith(_PREFIX)]
     if leaves:
-      self._merged = jax.tree.unflatten(
-          jax.tree.structure(train_metrics.TrainMetrics.empty()), leaves)
+      like = train_metrics.TrainMetrics.none_yet(self._loss_names)
+      self._merged = jax.tree.unflatten(jax.tree.structure(like), leaves)
 
   def flush(self) -> dict[str, int]:
     """Puts all events on the disk; returns `{name: bytes}` of their files."""

@@ -75,8 +75,9 @@ def image_loss(config: Any, model: Any, method: base.Method
   """-> `loss(params, rest, query, state, batch, task, rngs, keys)`.
 
   Cross-entropy plus the weighted losses of prompt and method, of the prompted
-  pass; it returns (loss, (logits, memory)).  `logits` are those it saw
-  (masked), `memory` is the method's, after the step.
+  pass; it returns (loss, (logits, memory, named)).  `logits` are those it saw
+  (masked), `memory` is the method's, after the step, and `named` the losses by
+  name as they enter the sum, weights included.
   """
   # Whether somebody may look at logits that cross-entropy does not see.
   any_class = method.update_memory or method.extra_losses is not base.no_losses
@@ -108,24 +109,25 @@ def image_loss(config: Any, model: Any, method: base.Method
     loss = mean_loss(logits, batch)
     seen = context(state, params, query, batch, task, out)
     losses = base.joined(out.selection.losses, method.extra_losses(seen))
-    for name, value in losses.items():
-      loss += method.loss_weights[name] * value
+    named = {name: method.loss_weights[name] * value
+             for name, value in losses.items()}
+    for value in named.values():
+      loss += value
     memory = state.memory
     if method.update_memory:
       memory = method.update_memory(jax.lax.stop_gradient(seen))
-    return loss, (logits, memory)
+    return loss, (logits, memory, named)
 
   return loss_fn
 
 
-def row_loss(loss: Callable[[base.RowContext], tuple[Array, Array]]
-             ) -> Callable[..., Any]:
+def row_loss(loss: base.RowLoss) -> Callable[..., Any]:
   """A loss on rows that are no images, in the form of `image_loss`."""
   def loss_fn(params, rest, query, state, batch, task, rngs, keys):
     del query, rngs
-    value, logits = loss(base.RowContext(
+    value, logits, named = loss(base.RowContext(
         params=state_lib.overlay(rest, params), memory=state.memory,
         batch=batch, task=task, keys=keys))
-    return value, (logits, state.memory)
+    return value, (logits, state.memory, named)
 
   return loss_fn

@@ -72,9 +72,9 @@ def make_gradients(config: Any, model: Any, method: base.Method,
                    ) -> Callable[..., Any]:
   """-> `gradients(state, frozen, batch, task)`.
 
-  It returns (loss, logits, grads, memory), see `losses.image_loss`; the L2
-  penalty is in the loss.  `grads` are averaged over all devices and cover the
-  trainable leaves or, with `grad_clip_scope = 'all'`, every leaf of the
+  It returns (loss, logits, grads, memory, named), see `losses.image_loss`; the
+  L2 penalty is in the loss.  `grads` are averaged over all devices and cover
+  the trainable leaves or, with `grad_clip_scope = 'all'`, every leaf of the
   prompted pass; they are 0 in what rests.
   """
   on_images = learning.loss is None
@@ -99,11 +99,13 @@ def make_gradients(config: Any, model: Any, method: base.Method,
     params, rest = state.params, frozen
     if every_leaf:
       params, rest = state_lib.overlay(frozen, state.params), {}
-    (loss, (logits, memory)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-        params, rest, query, state, batch, task, rngs, keys)
-    grads = jax.lax.pmean(grads, AXIS)
-    return loss, logits, optimizer_lib.at_rest(
-        grads, optimizer_lib.task_rates(rates, state.params, task)), memory
+    (loss, (logits, memory, named)), grads = jax.value_and_grad(
+        loss_fn, has_aux=True)(
+            params, rest, query, state, batch, task, rngs, keys)
+    grads = optimizer_lib.at_rest(
+        jax.lax.pmean(grads, AXIS),
+        optimizer_lib.task_rates(rates, state.params, task))
+    return loss, logits, grads, memory, named
 
   return gradients
 
@@ -140,7 +142,7 @@ def make_train_step(config: Any, model: Any, method: base.Method,
   def train_step(state, frozen, batch, task):
     if config.weight_norm:
       state = state.replace(params=unit_head(state.params))
-    loss, logits, grads, memory = gradients(state, frozen, batch, task)
+    loss, logits, grads, memory, named = gradients(state, frozen, batch, task)
     norm = optax.tree.norm(grads)
     rate, floor = rate_fn(
         state.step + 1 - task.first_step, task.steps_per_epoch)
@@ -155,7 +157,8 @@ def make_train_step(config: Any, model: Any, method: base.Method,
         params=optax.apply_updates(state.params, updates))
     return state, metrics.gather_from_model_output(
         axis_name=AXIS, loss=loss, logits=logits, labels=batch['label'],
-        learning_rate=rate, l2_grads=norm, weight=batch.get('weight'))
+        learning_rate=rate, l2_grads=norm, weight=batch.get('weight'),
+        losses={name: named.get(name) for name in method.loss_names})
 
   return train_step
 

@@ -52,14 +52,15 @@ def seen(logits: Array, memory: Any) -> Array:
 
 
 def selector_loss(options: Any, context: base.RowContext
-                  ) -> tuple[Array, Array]:
+                  ) -> tuple[Array, Array, dict[str, Array]]:
   """Cross-entropy of keys, quantization, and the anchors of keys.
 
   Rows: `vector` [B, E], or for those that are `drawn` a draw of class `label`;
   `weight` [B], of mean 1 over all rows.
 
   Returns:
-    The loss, and logits [B, C] of classes so far.
+    The loss, logits [B, C] of classes so far, and its terms `codebook`,
+    `commitment` and `anchor`, weighted.
   """
   params, batch = context.params, context.batch
   memory, label = context.memory[MEMORY], context.batch['label']
@@ -76,17 +77,21 @@ def selector_loss(options: Any, context: base.RowContext
   anchor = jnp.mean(jnp.sum(jnp.square(keys - memory['anchors']), axis=-1),
                     where=memory['owner'] >= 0)
   loss = jnp.mean(batch['weight'] * each) + options.anchor * anchor
-  return loss, logits
+  mean = lambda x: jnp.mean(batch['weight'] * x)
+  return loss, logits, {
+      'codebook': options.codebook * mean(codebook),
+      'commitment': options.commitment * mean(commitment),
+      'anchor': options.anchor * anchor}
 
 
 def alignment_loss(head: heads.Head, context: base.RowContext
-                   ) -> tuple[Array, Array]:
+                   ) -> tuple[Array, Array, dict[str, Array]]:
   """Cross-entropy of draws of features, all classes so far competing.
 
   Rows: `label` [B], the class that each is drawn from.
 
   Returns:
-    The loss, and logits [B, C].
+    The loss, logits [B, C], and no terms of it.
   """
   memory, label = context.memory[MEMORY], context.batch['label']
   vectors = class_statistics.draw(
@@ -96,7 +101,7 @@ def alignment_loss(head: heads.Head, context: base.RowContext
   with jax.default_matmul_precision('highest'):
     logits = head.apply({'params': own}, vectors)
   logits = seen(logits, memory)
-  return jnp.mean(_cross_entropy(logits, label)), logits
+  return jnp.mean(_cross_entropy(logits, label)), logits, {}
 
 
 def text_guide(context: base.LossContext) -> dict[str, Array]:

@@ -83,7 +83,7 @@ def _learning(config: Any, prompt: Any, options: Any
           {**on_vectors, 'learning_rate': options.selector_rate,
            'num_epochs': options.selector_epochs}, (rests('head/.*'), *prompts),
           functools.partial(it_losses.selector_loss, options),
-          2 * options.selector_batch),
+          2 * options.selector_batch, ('codebook', 'commitment', 'anchor')),
       'alignment': base.Learning(
           {**on_vectors, 'learning_rate': options.align_rate,
            'num_epochs': options.align_epochs}, (rests('prompt/.*'),),

@@ -122,7 +122,7 @@ def test_gradients_reach_the_prompt_and_the_tasks_context_and_no_other(
       in_axes=(None, None, 0, None), devices=setting.devices)
   batch = fakes.batch(4)
   batch = {'image': batch['image'], 'label': batch['label'] % 2 + 2}
-  loss, _, grads, _ = parallel.unreplicate(run(
+  loss, _, grads, *_ = parallel.unreplicate(run(
       setting.state, setting.frozen, parallel.shard(batch, setting.devices),
       fakes.task_info(1, classes=(2, 3))))
   trains = {path: grads[path] for path in setting.state.params}

@@ -62,7 +62,7 @@ def test_the_loss_is_that_of_the_head_on_draws_among_seen_classes():
   stats, normals = _statistics(), np.ones((2, 3), np.float32)
   kernel = np.arange(12, dtype=np.float32).reshape(3, 4) / 10
   bias = np.float32([0.5, -1, 0, 7])
-  found, logits = rebalancing.make_loss(config)(base.RowContext(
+  found, logits, _ = rebalancing.make_loss(config)(base.RowContext(
       params={'head/kernel': kernel, 'head/bias': bias, 'prompt/x': None},
       memory={'rebalance': {'statistics': stats,
                             'seen': np.array([True, True, True, False])}},

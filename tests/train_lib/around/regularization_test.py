@@ -131,7 +131,8 @@ def test_what_the_step_adds_to_the_gradient(inputs):
         in_axes=(None, None, 0, None), devices=ONE)
     found.append(parallel.unreplicate(gradients(
         state.replace(memory=remembered), frozen, batch, fakes.task_info())))
-  (loss, logits, grads, _), (held_loss, held_logits, held_grads, kept) = found
+  (loss, logits, grads, *_), (
+      held_loss, held_logits, held_grads, kept, _) = found
   np.testing.assert_allclose(held_logits, logits, rtol=1e-5, atol=1e-5)
   jax.tree.map(np.testing.assert_array_equal, kept, memory)
   pull = {path: memory['ewc']['fisher'][path] * (

@@ -36,5 +36,25 @@ def test_train_metrics_over_two_devices_and_two_steps(transform):
       'learning_rate': .25, 'l2_grads': 3.})
 
 
+def test_terms_by_name_over_the_steps_that_have_them():
+  """The second step has no `ewc`, and nobody ever has `dark`."""
+  def step(loss, pull, ewc=None):
+    return train_metrics.TrainMetrics.gather_from_model_output(
+        axis_name='batch', logits=jnp.zeros((1, 2)), labels=jnp.zeros(1, int),
+        loss=loss, learning_rate=loss, l2_grads=loss,
+        losses={'pull': pull, 'ewc': ewc, 'dark': None})
+
+  step = jax.vmap(step, axis_name='batch')
+  pair = lambda *values: jnp.array(values)
+  first = step(pair(1., 1.), pair(1., 3.), pair(5., 7.)).unreplicate()
+  second = step(pair(1., 1.), pair(5., 7.)).unreplicate()
+  found = _floats(first.merge(second).compute())
+  assert {k: v for k, v in found.items() if '/' in k} == {
+      'loss/pull': 4., 'loss/ewc': 6.}
+  none = train_metrics.TrainMetrics.none_yet(('pull', 'ewc', 'dark'))
+  assert jax.tree.structure(none) == jax.tree.structure(first)
+  assert _floats(none.merge(first).compute()) == _floats(first.compute())
+
+
 def _floats(values):
   return {k: float(v) for k, v in values.items()}

@@ -141,7 +141,7 @@ def test_the_loss_is_put_together_as_written(changes):
       in_axes=(None, None, 0, None), devices=ONE)
   batch = _labelled(fakes.batch(8), (2, 3))
   info = fakes.task_info(classes=(2, 3))
-  loss, logits, grads, _ = gradients(
+  loss, logits, grads, *_ = gradients(
       state, frozen, parallel.shard(batch, ONE), info)
   params = state_lib.overlay(frozen, state.params)
   out = jax.jit(lambda v, x: model.apply(

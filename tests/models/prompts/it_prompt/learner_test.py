@@ -127,7 +127,7 @@ def _context(**batch):
 
 
 def test_the_selector_loss_by_hand():
-  loss, logits = it_losses.selector_loss(OPTIONS, _context(
+  loss, logits, named = it_losses.selector_loss(OPTIONS, _context(
       vector=np.float32([[2, 0], [0, 1], [9, 9]]), label=[0, 2, 1],
       drawn=[False] * 3, weight=np.float32([1.5, 1.5, 0])))
   r = 2**-0.5
@@ -138,6 +138,10 @@ def test_the_selector_loss_by_hand():
   each = ce + 0.5 * np.array([0, r**2 + (1 - r)**2])
   anchor = (0 + 2 + r**2 + (1 - r)**2) / 3
   assert float(loss) == pytest.approx(each.mean() + anchor, rel=1e-5)
+  terms = {name: float(value) for name, value in named.items()}
+  assert terms['anchor'] == pytest.approx(anchor, rel=1e-5)
+  assert sum(terms.values()) == pytest.approx(
+      (each - ce).mean() + anchor, rel=1e-5)
 
 
 def test_drawn_rows_are_of_their_class_whatever_the_vector():
@@ -152,7 +156,7 @@ def test_drawn_rows_are_of_their_class_whatever_the_vector():
 def test_alignment_reads_draws_with_the_head():
   head = heads.CosineHead(4)
   context = _context(label=[1, 1, 1])
-  loss, logits = it_losses.alignment_loss(head, context)
+  loss, logits, _ = it_losses.alignment_loss(head, context)
   drawn = class_statistics.draw(
       context.memory['it_prompt']['features'], context.batch['label'],
       np.zeros(3, int), context.keys)
