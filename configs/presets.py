@@ -222,7 +222,7 @@ def apply(config: ml_collections.ConfigDict, preset: str
   return config
 
 
-def lay(config: Any, row: Mapping[str, Any]) -> None:
+def lay(config: ml_collections.ConfigDict, row: Mapping[str, Any]) -> None:
   """Sets keys such as 'continual.rand_seed'; functions get the seed."""
   for key, value in row.items():
     if key == 'init_checkpoint' and config.init_checkpoint is not None:
@@ -233,7 +233,7 @@ def lay(config: Any, row: Mapping[str, Any]) -> None:
     config.update_from_flattened_dict({key: value})
 
 
-def notes(config: Any, typed: Iterable[str]) -> list[str]:
+def notes(config: ml_collections.ConfigDict, typed: Iterable[str]) -> list[str]:
   """Tells where a run leaves its preset, in one line or none.
 
   Args:
@@ -254,7 +254,7 @@ def notes(config: Any, typed: Iterable[str]) -> list[str]:
   return [f'preset {config.preset} but for {", ".join(left)}'] if left else []
 
 
-def _words(config: Any) -> set[str]:
+def _words(config: ml_collections.ConfigDict) -> set[str]:
   """What conditions of rows may name."""
   method = config.method or ('dualprompt' if config.use_g_prompt else 'l2p')
   words = {method, config.dataset, config.model_name}

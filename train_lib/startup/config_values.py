@@ -9,6 +9,8 @@ import math
 import re
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from promptcl.configs import base as defaults
 from promptcl.configs import presets
 from promptcl.models import classifier
@@ -68,7 +70,7 @@ def rules() -> options.Section:
   return options.joined((_SHARED, *defaults.sections()))
 
 
-def check(config: Any) -> None:
+def check(config: ConfigDict) -> None:
   """Refuses values that no run can have.
 
   Args:
@@ -106,7 +108,7 @@ def check(config: Any) -> None:
   _check_own_rules(config)
 
 
-def _check_own_rules(config: Any) -> None:
+def _check_own_rules(config: ConfigDict) -> None:
   """Keys whose values no table describes."""
   for key in 'continual.rand_seed', 'num_eval_steps', 'subsample_rate':
     value = _get(config, key)
@@ -157,7 +159,7 @@ def _check_plain(key: str, value: Any) -> None:
       raise ValueError(f'config.{key} {item!r} holds a control character')
 
 
-def leaves(config: Any, prefix: str = '') -> Any:
+def leaves(config: ConfigDict, prefix: str = '') -> Any:
   """Pairs of dotted key and value, groups taken apart."""
   for key, value in config.items():
     if hasattr(value, 'items'):
@@ -166,7 +168,7 @@ def leaves(config: Any, prefix: str = '') -> Any:
       yield prefix + key, value
 
 
-def _get(config: Any, key: str) -> Any:
+def _get(config: ConfigDict, key: str) -> Any:
   for name in key.split('.'):
     config = config[name]
   return config

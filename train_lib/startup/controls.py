@@ -12,6 +12,8 @@ from typing import Any
 
 import ml_collections
 
+from promptcl.models.parts import base
+
 # What any control starts from: nothing against forgetting, no controls of its
 # own, prompts chosen as usual.
 _PLAIN = {
@@ -87,7 +89,7 @@ JOINT = ('joint', 'joint_prompts')
 _STORING = ('er', 'derpp', 'l2p_r')
 
 
-def override(config: Any, name: str, num_classes: int
+def override(config: ml_collections.ConfigDict, name: str, num_classes: int
              ) -> ml_collections.ConfigDict:
   """The config of a control, to be expanded.
 
@@ -106,7 +108,7 @@ def override(config: Any, name: str, num_classes: int
   return changed
 
 
-def check(config: Any, prompt: Any) -> None:
+def check(config: ml_collections.ConfigDict, prompt: base.Prompt) -> None:
   """Refuses a control that the prompt of the config's method does not have.
 
   Raises:

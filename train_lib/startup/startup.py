@@ -8,7 +8,8 @@ Everything here runs before the first compilation and raises `ValueError` or
 import difflib
 from typing import Any
 
-import ml_collections
+from ml_collections import ConfigDict
+from ml_collections import FrozenConfigDict
 
 from promptcl import input_pipeline
 from promptcl.configs import base as defaults
@@ -21,7 +22,7 @@ from promptcl.train_lib import around
 from promptcl.train_lib.startup import config_values
 
 
-def expand(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+def expand(config: ConfigDict) -> ConfigDict:
   """Lays `config` over the defaults and settles the method.
 
   Args:
@@ -35,8 +36,8 @@ def expand(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     FileNotFoundError, ValueError, OSError: input_range is 'weights' and the
       weights cannot be fetched, read or told.
   """
-  if not isinstance(config, (ml_collections.ConfigDict,
-                             ml_collections.FrozenConfigDict)):
+  if not isinstance(config, (ConfigDict,
+                             FrozenConfigDict)):
     raise ValueError('get_config of the recipe must return a ConfigDict, not '
                      f'{config!r}')
   full = defaults.get_config()
@@ -52,10 +53,10 @@ def expand(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   if full.input_range == 'weights' and full.init_checkpoint and (
       full.model_name in backbones.VARIANTS):  # else `check` complains
     full.input_range = pretrained.input_range(full)
-  return ml_collections.FrozenConfigDict(full)
+  return FrozenConfigDict(full)
 
 
-def notes(config: Any, expanded: Any) -> list[str]:
+def notes(config: ConfigDict, expanded: ConfigDict) -> list[str]:
   """What the user should know before the run, one line each.
 
   Args:
@@ -79,33 +80,33 @@ def notes(config: Any, expanded: Any) -> list[str]:
   return lines
 
 
-def _unread(config: Any, prefix: str = '') -> list[str]:
+def _unread(config: ConfigDict, prefix: str = '') -> list[str]:
   """Keys of the original in `config` that change nothing here."""
   found = []
   for name in config:
     if name in defaults.UNREAD:
       found.append(prefix + name)
-    elif isinstance(config[name], ml_collections.ConfigDict):
+    elif isinstance(config[name], ConfigDict):
       found += _unread(config[name], f'{prefix}{name}.')
   return found
 
 
-def _overlay(full: Any, config: Any, prefix: str) -> None:
+def _overlay(full: ConfigDict, config: ConfigDict, prefix: str) -> None:
   """Copies every value of `config` into `full`, checking names and types."""
   for name in config:
     key, value = prefix + name, config[name]
     if name not in full:
       if name not in defaults.UNREAD:
         raise ValueError(f'config.{key} is unknown{_nearest(name, full)}')
-    elif isinstance(full[name], ml_collections.ConfigDict):
-      if not isinstance(value, ml_collections.ConfigDict):
+    elif isinstance(full[name], ConfigDict):
+      if not isinstance(value, ConfigDict):
         raise ValueError(f'config.{key} must be a group of keys, not {value!r}')
       _overlay(full[name], value, key + '.')
     else:
       full[name] = _coerced(key, value, full[name])
 
 
-def _nearest(name: str, full: Any) -> str:
+def _nearest(name: str, full: ConfigDict) -> str:
   """The key that was probably meant: of this group, or anywhere."""
   everywhere = {key.rpartition('.')[2]: key
                 for key, _ in config_values.leaves(defaults.get_config())}
@@ -137,7 +138,7 @@ def _coerced(key: str, value: Any, default: Any) -> Any:
   raise ValueError(f'config.{key} must be {wanted}, not {value!r}')
 
 
-def check(config: ml_collections.FrozenConfigDict) -> None:
+def check(config: FrozenConfigDict) -> None:
   """Refuses settings that cannot run, by themselves or together.
 
   Raises:
@@ -171,7 +172,7 @@ def check(config: ml_collections.FrozenConfigDict) -> None:
     section.check(config)
 
 
-def _check_freeze(config: Any) -> None:
+def _check_freeze(config: ConfigDict) -> None:
   """The cosine of `freeze_cosine` needs steps, as far as they are known."""
   freeze = config.freeze_cosine
   steps = freeze.steps_per_epoch * (config.num_epochs - config.warmup_epochs)

@@ -10,8 +10,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 import optax
 
+from promptcl.models.classifier import PromptedClassifier
 from promptcl.models.parts import base
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.core.parallel import AXIS
@@ -39,7 +41,7 @@ def l2_penalty(params: state_lib.FlatParams) -> Array:
                    if v.ndim > 1)
 
 
-def class_mask(config: Any, batch: Batch, task: Any) -> Array | None:
+def class_mask(config: ConfigDict, batch: Batch, task: Any) -> Array | None:
   """Classes that the loss sees, [C] or [B, C]; None for all of them.
 
   `train_mask` holds for new images; replayed ones see all classes or, with
@@ -70,8 +72,8 @@ def mean_loss(logits: Array, batch: Batch) -> Array:
   return jnp.sum(weight * losses) / jnp.maximum(total, 1e-6)
 
 
-def image_loss(config: Any, model: Any, method: base.Method
-               ) -> Callable[..., Any]:
+def image_loss(config: ConfigDict, model: PromptedClassifier,
+               method: base.Method) -> Callable[..., tuple]:
   """-> `loss(params, rest, query, state, batch, task, rngs, keys)`.
 
   Cross-entropy plus the weighted losses of prompt and method, of the prompted
@@ -121,7 +123,7 @@ def image_loss(config: Any, model: Any, method: base.Method
   return loss_fn
 
 
-def row_loss(loss: base.RowLoss) -> Callable[..., Any]:
+def row_loss(loss: base.RowLoss) -> Callable[..., tuple]:
   """A loss on rows that are no images, in the form of `image_loss`."""
   def loss_fn(params, rest, query, state, batch, task, rngs, keys):
     del query, rngs

@@ -8,14 +8,15 @@ over `parallel.AXIS`.
 
 from collections.abc import Callable
 import functools
-from typing import Any
 
 import flax
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 import numpy as np
 import optax
 
+from promptcl.models.classifier import PromptedClassifier
 from promptcl.models.parts import base
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.core.parallel import AXIS
@@ -49,7 +50,7 @@ class TaskInfo:
                np.int32(first_step), np.int32(steps_per_epoch))
 
 
-def make_query(model: Any) -> Callable[..., base.Query]:
+def make_query(model: PromptedClassifier) -> Callable[..., base.Query]:
   """-> `query(frozen, images [B, s, s, 3]) -> Query`, on the pristine tree."""
   if not model.prompt.query_needs:
     return lambda frozen, images: base.Query()
@@ -67,9 +68,9 @@ def image_keys(rng: Array, count: int) -> Array:
       first + jnp.arange(count))
 
 
-def make_gradients(config: Any, model: Any, method: base.Method,
-                   learning: base.Learning = base.PLAIN
-                   ) -> Callable[..., Any]:
+def make_gradients(config: ConfigDict, model: PromptedClassifier,
+                   method: base.Method, learning: base.Learning = base.PLAIN
+                   ) -> Callable[..., tuple]:
   """-> `gradients(state, frozen, batch, task)`.
 
   It returns (loss, logits, grads, memory, named), see `losses.image_loss`; the
@@ -110,11 +111,12 @@ def make_gradients(config: Any, model: Any, method: base.Method,
   return gradients
 
 
-def make_train_step(config: Any, model: Any, method: base.Method,
+def make_train_step(config: ConfigDict, model: PromptedClassifier,
+                    method: base.Method,
                     optimizer: optax.GradientTransformationExtraArgs, *,
-                    global_batch_size: int, metrics: Any = None,
+                    global_batch_size: int, metrics: type | None = None,
                     learning: base.Learning = base.PLAIN
-                    ) -> Callable[..., Any]:
+                    ) -> Callable[..., tuple]:
   """-> `train_step(state, frozen, batch, task) -> (state, TrainMetrics)`.
 
   `metrics` replaces the CLU collection, so that a machine without CLU can run
