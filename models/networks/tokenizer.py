@@ -16,11 +16,11 @@ import json
 import os
 import zlib
 
+from etils import epy
 import numpy as np
-import tokenizers
-from tokenizers import models
-from tokenizers import normalizers
-from tokenizers import pre_tokenizers
+
+with epy.lazy_imports():  # steps are measured where it is not installed
+  import tokenizers
 
 START, END = '<|startoftext|>', '<|endoftext|>'
 FILES = 'tokenizer.json', 'vocab.json', 'merges.txt'
@@ -30,7 +30,7 @@ _NUM_MERGES = 48894  # OpenAI's file holds more, which CLIP does not use
 _PIECES = (r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
 
 
-def load(path: str) -> tokenizers.Tokenizer:
+def load(path: str) -> 'tokenizers.Tokenizer':
   """Reads a tokenizer.
 
   Args:
@@ -56,7 +56,7 @@ def load(path: str) -> tokenizers.Tokenizer:
   return _built(_vocabulary(merges), merges)
 
 
-def encode(tokenizer: tokenizers.Tokenizer, texts: Sequence[str], *,
+def encode(tokenizer: 'tokenizers.Tokenizer', texts: Sequence[str], *,
            context_length: int = 77, truncate: bool = False) -> np.ndarray:
   """Token ids of texts.
 
@@ -92,7 +92,7 @@ def _clean(text: str) -> str:
   return html.unescape(html.unescape(text)).strip()
 
 
-def _from_json(path: str) -> tokenizers.Tokenizer:
+def _from_json(path: str) -> 'tokenizers.Tokenizer':
   try:
     tokenizer = tokenizers.Tokenizer.from_file(path)
   except Exception as e:  # the library raises nothing more precise
@@ -107,16 +107,17 @@ def _from_json(path: str) -> tokenizers.Tokenizer:
 
 
 def _built(vocabulary: dict[str, int], merges: list[tuple[str, str]]
-           ) -> tokenizers.Tokenizer:
+           ) -> 'tokenizers.Tokenizer':
   """The tokenizer of a vocabulary and merges, as `tokenizers` has it."""
-  tokenizer = tokenizers.Tokenizer(models.BPE(
+  normal, pieces = tokenizers.normalizers, tokenizers.pre_tokenizers
+  tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(
       vocab=vocabulary, merges=merges, end_of_word_suffix=_WORD_END))
-  tokenizer.normalizer = normalizers.Sequence([
-      normalizers.NFC(), normalizers.Replace(tokenizers.Regex(r'\s+'), ' '),
-      normalizers.Lowercase()])
-  tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-      pre_tokenizers.Split(tokenizers.Regex(_PIECES), 'removed', invert=True),
-      pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+  tokenizer.normalizer = normal.Sequence([
+      normal.NFC(), normal.Replace(tokenizers.Regex(r'\s+'), ' '),
+      normal.Lowercase()])
+  tokenizer.pre_tokenizer = pieces.Sequence([
+      pieces.Split(tokenizers.Regex(_PIECES), 'removed', invert=True),
+      pieces.ByteLevel(add_prefix_space=False, use_regex=False)])
   tokenizer.add_special_tokens([START, END])
   return tokenizer
 
