@@ -26,15 +26,10 @@ from tests import fakes
 # Those of one file, each method on its first stream, and known pairs of both.
 RECIPES = sorted({*listing.recipes(), *names.MOVED.values(), *(
     f'{name}:cifar100' for name in listing.methods())})
-# Each method as its defaults have it, and some with more of their options.
-METHODS = {name: {'method': name, 'vit_classifier': 'token'}
-           for name in prompts.available()}
-METHODS |= {'pgt': fakes.PGT, 'convprompt': fakes.CONVPROMPT,
-            'vq_prompt': fakes.VQ_PROMPT, 'it_prompt': fakes.IT_PROMPT}
-METHODS['dualprompt, masked pool handed on'] = fakes.DUALPROMPT
-METHODS['zero_shot'] = {
-    'method': 'zero_shot', 'model_name': 'CLIP-testing', 'head': 'cosine',
-    'use_e_prompt': False, 'vit_classifier': 'query'}
+# Each method as it offers to be run, and some with other options.
+METHODS = {name: prompts.small(name) for name in prompts.available()}
+METHODS['dualprompt, defaults'] = {
+    'method': 'dualprompt', 'vit_classifier': 'token'}
 METHODS['vpt, sentences'] = fakes.CLIP_PROMPTS
 METHODS['l2p, mean keys in two layers'] = {
     'method': 'l2p', 'vit_classifier': 'token+prompt',

@@ -15,6 +15,7 @@ import numpy as np
 
 from promptcl.configs import base
 from promptcl.models import classifier
+from promptcl.models import prompts
 from promptcl.models.networks import backbones
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.startup import startup
@@ -104,49 +105,16 @@ def bare_config(**changes) -> ml_collections.ConfigDict:
       'per_device_batch_size': 1, 'num_epochs': 2, 'eval_per_epochs': 2,
       'learning_rate': 0.3, 'seed': 3, 'prompt_pool_param.pool_size': 4,
       'prompt_pool_param.length': 2, 'prompt_pool_param.top_k': 2,
-      'generation.anchors': 1, 'generation.length': 3, 'generation.kernel': 3}
+      **prompts.small_options()}
   nullable = {**small, **changes}
   config.init_checkpoint = nullable.pop('init_checkpoint')
   config.update_from_flattened_dict(nullable)
   return config
 
 
-DUALPROMPT = {
-    'method': 'dualprompt', 'vit_classifier': 'token', 'use_g_prompt': True,
-    'g_prompt_length': 2, 'g_prompt_layer_idx': (0, 1),
-    'e_prompt_layer_idx': (1, 2), 'use_prefix_tune_for_e_prompt': True,
-    'prompt_pool_param.pool_size': 3, 'prompt_pool_param.top_k': 1,
-    'prompt_pool_param.use_prompt_mask': True,
-    'prompt_pool_param.shared_prompt_pool': True}
-
-IT_PROMPT = {
-    'method': 'it_prompt', 'model_name': 'CLIP-testing', 'head': 'cosine',
-    'vit_classifier': 'token', 'e_prompt_layer_idx': (0, 1),
-    'freeze_part': ('encoder', 'embedding', 'cls', '/text', '/scale'),
-    'use_prefix_tune_for_e_prompt': True, 'prompt_pool_param.pool_size': 3,
-    'prompt_pool_param.top_k': 1, 'prompt_pool_param.use_prompt_mask': True,
-    'prompt_pool_param.batchwise_prompt': False, 'eval_classes': 'seen',
-    'prompt_pool_param.initializer': 'normal_002',
-    'grad_clip_scope': 'trainable'}
-
-NORMS = r'backbone/.*(LayerNorm_\d|encoder_norm)/.*'
-CONVPROMPT = {
-    'method': 'convprompt', 'vit_classifier': 'token', 'use_e_prompt': False,
-    'task_heads': True, 'head_init': 'trunc_normal', 'eval_classes': 'seen',
-    'grad_clip_scope': 'trainable', 'thaw': (NORMS,),
-    'later_rate_multipliers': ((NORMS, 0.005),),
-    'learning_rate_schedule': 'cosine_by_epoch'}
-VQ_PROMPT = {
-    'method': 'vq_prompt', 'vit_classifier': 'token', 'use_e_prompt': False,
-    'vq.layers': (0, 1), 'vq.pool_size': 4, 'vq.length': 4,
-    'optim': 'adamw', 'grad_clip_scope': 'trainable', 'eval_classes': 'seen',
-    'learning_rate_schedule': 'freeze_cosine', 'freeze_cosine.freeze_steps': 1,
-    'learning_rate_multipliers': (('prompt/.*', 5.0),),
-    'rebalance.epochs': 2, 'rebalance.batch_ratio': 2,
-    'rebalance.learning_rate': 0.02}
-PGT = {
-    **CONVPROMPT, 'method': 'pgt', 'later_rate_multipliers': (
-        (NORMS, 0.005), ('prompt/naive_norm/.*', 0.005))}
+# Small runs of methods, as these offer them.
+DUALPROMPT, IT_PROMPT, CONVPROMPT, VQ_PROMPT, PGT = map(prompts.small, (
+    'dualprompt', 'it_prompt', 'convprompt', 'vq_prompt', 'pgt'))
 
 MERGES = pathlib.Path(__file__).parent / 'models/merges.txt'
 CLIP_PROMPTS = {

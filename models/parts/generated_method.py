@@ -47,6 +47,14 @@ OPTIONS = options_lib.Section('generation', {
     shares=('attention_dropout',),
     items={'layers': int, 'anchors_by_task': int})
 
+_NORMS = r'backbone/.*(LayerNorm_\d|encoder_norm)/.*'
+SMALL = {
+    'generation.anchors': 1, 'generation.length': 3, 'generation.kernel': 3,
+    'use_e_prompt': False, 'task_heads': True, 'head_init': 'trunc_normal',
+    'eval_classes': 'seen', 'grad_clip_scope': 'trainable', 'thaw': (_NORMS,),
+    'later_rate_multipliers': ((_NORMS, 0.005),),
+    'learning_rate_schedule': 'cosine_by_epoch'}
+
 
 def options(config: Any, backbone: vit.VisionTransformer) -> dict[str, Any]:
   """Keyword arguments of `generation.Generated` but `rows`.

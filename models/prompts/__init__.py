@@ -4,6 +4,7 @@
 import importlib
 import pkgutil
 import types
+from typing import Any
 
 from promptcl.models.networks import vit
 from promptcl.models.parts.base import Method
@@ -42,3 +43,24 @@ def check(config) -> None:
   """
   if section := getattr(module(config.method), 'OPTIONS', None):
     section.check(config)
+
+
+def small(name: str) -> dict[str, Any]:
+  """Keys under which a method runs on a network of width 16 and depth 3.
+
+  `SMALL` in its file names those that have another value than in a small run of
+  L2P without prompts in the read-out.
+  """
+  return {'method': name, 'vit_classifier': 'token',
+          **getattr(module(name), 'SMALL', {})}
+
+
+def small_options() -> dict[str, Any]:
+  """The own options of all methods, each as small as `SMALL` has it."""
+  found = {}
+  for name in available():
+    section = getattr(module(name), 'OPTIONS', None)
+    if section is not None and section.name:
+      found |= {key: value for key, value in small(name).items()
+                if key.startswith(f'{section.name}.')}
+  return found

@@ -13,6 +13,7 @@ from promptcl.models.parts import generated_method
 from promptcl.models.parts import generation
 
 OPTIONS = generated_method.OPTIONS
+SMALL = generated_method.SMALL
 
 
 class ConvPrompt(generation.Generated):

@@ -19,6 +19,12 @@ from promptcl.models.prompts import l2p
 
 Array = jax.Array
 OPTIONS = pool_options.OPTIONS
+SMALL = {
+    'use_g_prompt': True, 'g_prompt_length': 2, 'g_prompt_layer_idx': (0, 1),
+    'e_prompt_layer_idx': (1, 2), 'use_prefix_tune_for_e_prompt': True,
+    'prompt_pool_param.pool_size': 3, 'prompt_pool_param.top_k': 1,
+    'prompt_pool_param.use_prompt_mask': True,
+    'prompt_pool_param.shared_prompt_pool': True}
 
 
 def _join(first: Array | None, second: Array | None, axis: int):

@@ -23,6 +23,9 @@ from promptcl.models.parts import layer_attention
 
 Array = jax.Array
 OPTIONS = generated_method.OPTIONS
+SMALL = {**generated_method.SMALL, 'later_rate_multipliers': (
+    *generated_method.SMALL['later_rate_multipliers'],
+    ('prompt/naive_norm/.*', 0.005))}
 ASKED = 'asked'  # what is sown, [B, N] for each prompted block
 TOKEN_MIX_INITS = {
     'zeros': nn.initializers.zeros, 'normal': nn.initializers.normal(0.02)}

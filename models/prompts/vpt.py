@@ -18,6 +18,7 @@ from promptcl.models.parts import options
 
 Array = jax.Array
 OPTIONS = options.Section('vpt', {'length': 10}, positive=('length',))
+SMALL = {'vpt.length': 3}
 
 
 def _within(bound: float) -> nn.initializers.Initializer:

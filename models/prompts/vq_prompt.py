@@ -49,6 +49,13 @@ OPTIONS = options.Section('vq', {
 }, positive=('pool_size', 'length', 'temperature'),
     not_negative=('commitment_weight', 'codebook_weight'),
     items={'layers': int}, check=check)
+SMALL = {
+    'use_e_prompt': False, 'vq.layers': (0, 1), 'vq.pool_size': 4,
+    'vq.length': 4, 'optim': 'adamw', 'grad_clip_scope': 'trainable',
+    'eval_classes': 'seen', 'learning_rate_schedule': 'freeze_cosine',
+    'freeze_cosine.freeze_steps': 1, 'rebalance.epochs': 2,
+    'learning_rate_multipliers': (('prompt/.*', 5.0),),
+    'rebalance.batch_ratio': 2, 'rebalance.learning_rate': 0.02}
 
 
 def key_weights(query: Array, keys: Array, temperature: float) -> Array:

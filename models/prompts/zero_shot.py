@@ -14,6 +14,8 @@ from promptcl.models.networks import text
 from promptcl.models.parts import base
 
 _TEXT_TOWER = f'backbone/{clip.TEXT}'
+SMALL = {'model_name': 'CLIP-testing', 'head': 'cosine', 'use_e_prompt': False,
+         'vit_classifier': 'query'}
 
 
 class NoPrompt(base.Prompt):

@@ -3,5 +3,6 @@
 
 from promptcl.models.prompts.it_prompt.learner import build
 from promptcl.models.prompts.it_prompt.learner import OPTIONS
+from promptcl.models.prompts.it_prompt.learner import SMALL
 
-__all__ = ('OPTIONS', 'build')
+__all__ = ('OPTIONS', 'SMALL', 'build')

@@ -59,6 +59,15 @@ OPTIONS = options_lib.Section('it_prompt', {
     not_negative=('text_guide', 'codebook', 'commitment', 'anchor',
                   'selector_rate', 'align_rate', 'classifier_rate'),
     check=pool_options.check)
+SMALL = {
+    'model_name': 'CLIP-testing', 'head': 'cosine',
+    'e_prompt_layer_idx': (0, 1),
+    'freeze_part': ('encoder', 'embedding', 'cls', '/text', '/scale'),
+    'use_prefix_tune_for_e_prompt': True, 'prompt_pool_param.pool_size': 3,
+    'prompt_pool_param.top_k': 1, 'prompt_pool_param.use_prompt_mask': True,
+    'prompt_pool_param.batchwise_prompt': False, 'eval_classes': 'seen',
+    'prompt_pool_param.initializer': 'normal_002',
+    'grad_clip_scope': 'trainable'}
 
 
 class ITPrompt(base.Prompt):

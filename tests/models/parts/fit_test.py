@@ -81,10 +81,7 @@ def test_layers_of_the_backbone(layers, fit_in):
 
 @pytest.mark.parametrize('name', prompts.available())
 def test_every_method_refuses_a_choice_that_its_prompt_does_not_know(name):
-  small = {'method': name, 'vit_classifier': 'token', **{
-      'it_prompt': fakes.IT_PROMPT,
-      'zero_shot': {'model_name': 'CLIP-testing', 'head': 'cosine',
-                    'vit_classifier': 'query'}}.get(name, {})}
+  small = prompts.small(name)
   model, _ = fakes.tiny_model(fakes.config(**small))
   for choice in {'key', 'random', 'oracle'} - set(model.prompt.choices):
     with pytest.raises(ValueError, match='config.prompt_choice'):
