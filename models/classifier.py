@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Backbone + prompt + head: query pass, prompted pass, read-out."""
 
-from collections.abc import Sequence
 import dataclasses
 
 import flax
@@ -151,17 +150,14 @@ class PromptedClassifier(nn.Module):
     return jnp.mean(tokens, axis=1)
 
 
-def build(config, num_classes: int, backbone: vit.VisionTransformer,
-          class_names: Sequence[str] = ()
+def build(config, stream: base.StreamInfo, backbone: vit.VisionTransformer
           ) -> tuple[PromptedClassifier, base.Method]:
-  """The classifier of `config` over `num_classes`, and its method.
-
-  `class_names`, by column, are for a head that reads sentences.
-  """
-  method = prompts.build(config, backbone)
+  """The classifier of `config` over a stream's classes, and its method."""
+  method = prompts.build(config, backbone, stream)
   backbone = backbone.clone(num_positions=method.prompt.num_positions)
   fit.check(config, method.prompt)
-  head = heads.create(config, num_classes, backbone, class_names)
+  head = heads.create(
+      config, stream.num_classes, backbone, stream.class_names)
   model = PromptedClassifier(
       backbone, method.prompt, head, config.vit_classifier)
   return model, method.with_part(rates=head.rates())

@@ -17,6 +17,7 @@ from promptcl.configs import base
 from promptcl.models import classifier
 from promptcl.models import prompts
 from promptcl.models.networks import backbones
+from promptcl.models.parts import base as parts
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.startup import startup
 from promptcl.train_lib.steps import optimizer as optimizer_lib
@@ -27,6 +28,7 @@ IMAGE_SIZE = 8
 NUM_PATCHES = 4
 NUM_TASKS, CLASSES_PER_TASK = 3, 2
 NUM_CLASSES = NUM_TASKS * CLASSES_PER_TASK
+STREAM = parts.StreamInfo(NUM_CLASSES, NUM_TASKS)
 
 
 def write_data(path: pathlib.Path, *, train_per_class: int = 20,
@@ -150,7 +152,7 @@ def tiny_model(expanded: Any) -> tuple[classifier.PromptedClassifier, Any]:
   backbone = backbones.create(
       expanded.model_name, image_size=expanded.input_size,
       dtype=jnp.dtype(expanded.dtype))
-  return classifier.build(expanded, NUM_CLASSES, backbone)
+  return classifier.build(expanded, STREAM, backbone)
 
 
 def random_params(model: Any, *, seed: int = 0, image_size: int = IMAGE_SIZE

@@ -64,15 +64,16 @@ class Prompt(base.Prompt):
         self.tokens, (len(tokens), *self.tokens.shape))), carry
 
 
-def build(config, backbone):
+def build(config, backbone, stream):
   def end_task(state, task_index, probe):
-    return state.replace(memory={**state.memory, 'made_up': {
-        'tasks': np.int32(task_index + 1)}})
+    seen = np.arange(stream.num_tasks) <= task_index
+    return state.replace(memory={**state.memory, 'made_up': {'seen': seen}})
 
   return base.Method(
       Prompt(config.made_up.length, backbone.width),
       {'size': config.made_up.weight}, end_task=end_task,
-      memory=lambda params: {'made_up': {'tasks': jnp.int32(0)}})
+      memory=lambda params: {
+          'made_up': {'seen': jnp.zeros(stream.num_tasks, bool)}})
 '''
 _RECIPE = '''
 from promptcl.models import prompts

@@ -66,7 +66,8 @@ def control(name: str, program: program_lib.Program, stream: 'TaskStream',
   folder.mkdir(parents=True, exist_ok=True)
   config = startup.expand(
       controls.override(program.config, name, stream.num_classes))
-  other = program_lib.create(config, stream.num_classes, stream.class_names)
+  other = program_lib.create(config, stream.num_classes, stream.class_names,
+                             num_tasks=len(stream.tasks))
   if name in controls.RESCORED:
     return rescore(other, stream, workdir, str(folder))
   if name in controls.JOINT:

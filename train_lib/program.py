@@ -74,13 +74,14 @@ class Program:
 
 
 def create(config: ml_collections.ConfigDict, num_classes: int,
-           class_names: Sequence[str] = ()) -> Program:
+           class_names: Sequence[str] = (), *, num_tasks: int = 0) -> Program:
   """Builds the program and reads the checkpoint; compiles nothing.
 
   Args:
     config: checked and expanded.
     num_classes: C.
     class_names: by head column; () if the program will not be started.
+    num_tasks: T; 0 without a stream: as many as the config says.
 
   Raises:
     FileNotFoundError, ValueError, OSError: the checkpoint is missing, cannot
@@ -88,8 +89,9 @@ def create(config: ml_collections.ConfigDict, num_classes: int,
   """
   backbone = backbones.create(config.model_name, image_size=config.input_size,
                               dtype=jnp.dtype(config.dtype))
-  model, method = classifier.build(config, num_classes, backbone,
-                                   tuple(class_names))
+  stream = base.StreamInfo(
+      num_classes, num_tasks or config.continual.num_tasks, tuple(class_names))
+  model, method = classifier.build(config, stream, backbone)
   controls.check(config, model.prompt)
   # What comes later acts later: its hooks see what earlier ones did, its phases
   # follow theirs, and projection is of all gradients.

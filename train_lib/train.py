@@ -47,7 +47,8 @@ def prepare(config: ConfigDict) -> tuple[program_lib.Program, 'TaskStream']:
       config,
       global_batch_size=config.per_device_batch_size * jax.device_count(),
       process_index=jax.process_index(), process_count=jax.process_count())
-  program = program_lib.create(config, stream.num_classes, stream.class_names)
+  program = program_lib.create(config, stream.num_classes, stream.class_names,
+                               num_tasks=len(stream.tasks))
   program.method.check(stream, program.shapes)
   zero_shot.check(program, stream)
   return program, stream

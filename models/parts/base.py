@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The seam between methods and everything else: `Prompt` and `Method`.
 
-A method file `models/prompts/NAME.py` offers `build(config, backbone)` and
-returns a `Method` around a `Prompt`.
+A method file `models/prompts/NAME.py` offers `build(config, backbone, stream)`,
+which returns a `Method` around a `Prompt`; `stream` is a `StreamInfo`.
 """
 
 from collections.abc import Mapping
@@ -38,9 +38,25 @@ from promptcl.models.parts.spaces import Space
 
 __all__ = ('PLAIN', 'Fill', 'HeatMap', 'Hook', 'Learning', 'LossContext',
            'Method', 'Overlays', 'Phase', 'Prompt', 'Query', 'Rate',
-           'RowContext', 'RowLoss', 'Selection', 'Space', 'Start', 'as_drawn',
-           'joined', 'keep_state', 'no_losses', 'no_phases', 'one_phase')
+           'RowContext', 'RowLoss', 'Selection', 'Space', 'Start',
+           'StreamInfo', 'as_drawn', 'joined', 'keep_state', 'no_losses',
+           'no_phases', 'one_phase')
 Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamInfo:
+  """What a method may know of the task stream as it is built.
+
+  Attributes:
+    num_classes: C, columns of the head.
+    num_tasks: T.
+    class_names: by column; () where the program will not be started.
+  """
+
+  num_classes: int
+  num_tasks: int
+  class_names: tuple[str, ...] = ()
 
 
 @flax.struct.dataclass

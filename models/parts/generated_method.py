@@ -56,7 +56,8 @@ SMALL = {
     'learning_rate_schedule': 'cosine_by_epoch'}
 
 
-def options(config: Any, backbone: vit.VisionTransformer) -> dict[str, Any]:
+def options(config: Any, backbone: vit.VisionTransformer,
+            stream: base.StreamInfo) -> dict[str, Any]:
   """Keyword arguments of `generation.Generated` but `rows`.
 
   Raises:
@@ -69,16 +70,15 @@ def options(config: Any, backbone: vit.VisionTransformer) -> dict[str, Any]:
   return dict(layers=layers, num_heads=backbone.num_heads,
               width=backbone.width, match_width=match_width,
               kernel_size=config.generation.kernel,
-              slots=_slots(config, match_width))
+              slots=_slots(config, stream.num_tasks, match_width))
 
 
-def _slots(config: Any, most: int) -> slots_lib.Slots:
+def _slots(config: Any, num_tasks: int, most: int) -> slots_lib.Slots:
   """As many slots as the config gives each task.
 
   Raises:
     ValueError: not one number per task, or more than `most` in all.
   """
-  num_tasks = config.continual.num_tasks
   counts = tuple(config.generation.anchors_by_task) or (
       config.generation.anchors,) * num_tasks
   if len(counts) != num_tasks or min(counts) < 0:
@@ -112,10 +112,7 @@ def method(config: Any, prompt: generation.Generated, *,
                       'start': jax.tree.map(jnp.copy, some(params))}}
 
   def begin_task(state, task_index, probe):
-    have = len(prompt.slots.counts)
-    if probe is not None and len(probe.stream.tasks) > have:
-      raise ValueError(f'there are {len(probe.stream.tasks)} tasks, but '
-                       f'anchors for {have}; set config.continual.num_tasks')
+    del probe
     anchors = filled(state.params[_ANCHORS], prompt.slots, task_index,
                      seed=config.seed)
     return state.replace(

@@ -8,6 +8,7 @@ from typing import Any
 
 from promptcl.models.networks import vit
 from promptcl.models.parts.base import Method
+from promptcl.models.parts.base import StreamInfo
 
 
 def available() -> list[str]:
@@ -26,13 +27,14 @@ def module(name: str) -> types.ModuleType:
   return importlib.import_module(f'{__name__}.{name}')
 
 
-def build(config, backbone: vit.VisionTransformer) -> Method:
+def build(config, backbone: vit.VisionTransformer, stream: StreamInfo
+          ) -> Method:
   """Builds `config.method`.
 
   Raises:
     ValueError: no method of that name, or not with these settings.
   """
-  return module(config.method).build(config, backbone)
+  return module(config.method).build(config, backbone, stream)
 
 
 def check(config) -> None:

@@ -24,9 +24,10 @@ class ConvPrompt(generation.Generated):
     return generated
 
 
-def build(config, backbone: vit.VisionTransformer) -> base.Method:
+def build(config, backbone: vit.VisionTransformer, stream: base.StreamInfo
+          ) -> base.Method:
   """ConvPrompt as `config.generation` describes it."""
-  prompt = ConvPrompt(**generated_method.options(config, backbone),
+  prompt = ConvPrompt(**generated_method.options(config, backbone, stream),
                       rows=config.generation.length)
   return generated_method.method(config, prompt, first_only=(),
                                  held=('shared', 'matcher'))

@@ -122,8 +122,10 @@ class DualPrompt(l2p.L2P):
     return vit.LayerPrompt(tokens=_join(shared, mine.tokens, 1)), carry
 
 
-def build(config, backbone: vit.VisionTransformer) -> base.Method:
+def build(config, backbone: vit.VisionTransformer, stream: base.StreamInfo
+          ) -> base.Method:
   """DualPrompt, or its G-prompt alone when `use_e_prompt` is off."""
+  del stream
   start = config.prompt_pool_param.initializer
   # In the original `normal` is of the pool alone.
   g_prompt = GPrompt(

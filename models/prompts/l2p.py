@@ -186,6 +186,8 @@ def _check(config, prompt: L2P) -> None:
                        'a task')
 
 
-def build(config, backbone: vit.VisionTransformer) -> base.Method:
+def build(config, backbone: vit.VisionTransformer, stream: base.StreamInfo
+          ) -> base.Method:
   """L2P as `config` describes it."""
+  del stream
   return method(config, L2P(**options(config, backbone)))

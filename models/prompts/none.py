@@ -9,7 +9,8 @@ from promptcl.models.networks import vit
 from promptcl.models.parts import base
 
 
-def build(config, backbone: vit.VisionTransformer) -> base.Method:
+def build(config, backbone: vit.VisionTransformer, stream: base.StreamInfo
+          ) -> base.Method:
   """A method that learns no prompts."""
-  del config, backbone
+  del config, backbone, stream
   return base.Method(base.Prompt())

@@ -115,12 +115,13 @@ class PGT(generation.Generated):
     return prefix.reshape(*prefix.shape[:-1], self.num_heads, -1)
 
 
-def build(config, backbone: vit.VisionTransformer) -> base.Method:
+def build(config, backbone: vit.VisionTransformer, stream: base.StreamInfo
+          ) -> base.Method:
   """PGT as `config.generation` describes it."""
   options = config.generation
   side = backbone.image_size // backbone.patch_size
   prompt = PGT(
-      **generated_method.options(config, backbone), rows=2,
+      **generated_method.options(config, backbone, stream), rows=2,
       num_tokens=1 + side * side, length=options.length,
       token_mix_init=options.token_mix_init,
       naive_query=options.anchor_query == 'naive',

@@ -59,6 +59,8 @@ class SharedPrompt(base.Prompt):
         self.tokens, (len(tokens), *self.tokens.shape))), carry
 
 
-def build(config, backbone: vit.VisionTransformer) -> base.Method:
+def build(config, backbone: vit.VisionTransformer, stream: base.StreamInfo
+          ) -> base.Method:
   """The shared prompt that `config.vpt` describes."""
+  del stream
   return base.Method(SharedPrompt(config.vpt.length, backbone.width))

@@ -184,12 +184,14 @@ class VQPrompt(base.Prompt):
     return vit.LayerPrompt(prefix=prefix), carry
 
 
-def build(config: Any, backbone: vit.VisionTransformer) -> base.Method:
+def build(config: Any, backbone: vit.VisionTransformer,
+          stream: base.StreamInfo) -> base.Method:
   """VQ-Prompt as `config.vq` describes it.
 
   Raises:
     ValueError: settings that do not go together.
   """
+  del stream
   vq = config.vq
   layers = tuple(sorted(vq.layers)) or tuple(
       range(min(_USUAL_LAYERS, backbone.depth)))

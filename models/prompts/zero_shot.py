@@ -24,12 +24,13 @@ class NoPrompt(base.Prompt):
   query_needs = ('embedding',)
 
 
-def build(config, backbone: clip.Clip) -> base.Method:
+def build(config, backbone: clip.Clip, stream: base.StreamInfo) -> base.Method:
   """A method of no steps.
 
   Raises:
     ValueError: a backbone without text tower, or a head that compares nothing.
   """
+  del stream
   if not isinstance(backbone, clip.Clip):
     raise ValueError(f"config.method zero_shot needs a text tower: "
                      f'model_name {config.model_name} is none of CLIP-*')

@@ -108,7 +108,8 @@ def model(meta: Mapping[str, Any], config: Any, *, num_classes: int,
       mlp_dim=sizes['mlp_dim'],
       image_size=image_size or sizes['image_size'],
       dropout_rate=sizes.get('dropout_rate', 0.0))
-  return classifier.build(config, num_classes, backbone)
+  return classifier.build(config, base.StreamInfo(
+      num_classes, config.continual.num_tasks), backbone)
 
 
 def select(prog: program_lib.Program, leaves: Mapping[str, np.ndarray]

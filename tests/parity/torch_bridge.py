@@ -11,6 +11,7 @@ from promptcl.configs import base as defaults
 from promptcl.models import classifier
 from promptcl.models.networks import layers
 from promptcl.models.networks import vit
+from promptcl.models.parts import base
 from promptcl.models.weights import pretrained
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.startup import startup
@@ -115,8 +116,9 @@ def backbone(meta: Mapping[str, Any]) -> vit.VisionTransformer:
 def model(meta: Mapping[str, Any], config: Any
           ) -> classifier.PromptedClassifier:
   """The classifier of a case."""
-  return classifier.build(
-      config, meta['config']['classes'], backbone(meta))[0]
+  stream = base.StreamInfo(meta['config']['classes'],
+                           config.continual.num_tasks)
+  return classifier.build(config, stream, backbone(meta))[0]
 
 
 def variables(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]

@@ -65,7 +65,8 @@ def program(fixture: Fixture, epochs: int) -> program_lib.Program:
           sizes['twidth'], sizes['tlayers'], sizes['theads'],
           4 * sizes['twidth'], context_length=len(rows[0]),
           vocabulary=len(fixture['vocab_ids'])))
-  model, method = classifier.build(config, len(rows), backbone)
+  model, method = classifier.build(config, base.StreamInfo(
+      len(rows), config.continual.num_tasks), backbone)
   model = model.clone(head=model.head.clone(ids=rows))
   method = projection.wrap(
       method.with_part(rates=optimizer_lib.later_rates(config)), config)

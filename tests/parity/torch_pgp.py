@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from promptcl.models import classifier
+from promptcl.models.parts import base
 from promptcl.train_lib import probe as probe_lib
 from promptcl.train_lib import program as program_lib
 from promptcl.train_lib import train
@@ -202,8 +203,10 @@ class _Stream:
 
 def _program(fixture: Fixture, pairing: str) -> program_lib.Program:
   config = bridge.expand_pgp(fixture.meta, pairing)
+  stream = base.StreamInfo(fixture.meta['config']['classes'],
+                           config.continual.num_tasks)
   model, method = classifier.build(
-      config, fixture.meta['config']['classes'], bridge.backbone(fixture.meta))
+      config, stream, bridge.backbone(fixture.meta))
   method = projection.wrap(method, config)
   optimizer = optimizer_lib.create(config, method.transform,
                                    method.step_transform)

@@ -53,7 +53,7 @@ def _compare(fixture: Fixture, report: Report, name: str, got: Any) -> None:
 def _module(fixture: Fixture, layer: int) -> dict[str, Array]:
   """One block's keys and pool on given queries."""
   config = vq_bridge.expand(fixture.meta, **{'vq.layers': (layer,)})
-  method = vq_prompt.build(config, bridge.backbone(fixture.meta))
+  method = vq_prompt.build(config, bridge.backbone(fixture.meta), None)
   params = {path.removeprefix('prompt/'): leaf for path, leaf in vq_bridge.own(
       bridge.leaves(fixture), [layer]).items() if path.startswith('prompt/')}
   width = params['keys'].shape[-1]

@@ -56,8 +56,9 @@ def expand(meta: Mapping[str, Any], **changes: Any
 
 def program(meta: Mapping[str, Any], config: Any) -> program_lib.Program:
   """Model, method and optimizer of a file; no weights."""
-  model, method = classifier.build(
-      config, meta['config']['classes'], bridge.backbone(meta))
+  stream = base.StreamInfo(meta['config']['classes'],
+                           config.continual.num_tasks)
+  model, method = classifier.build(config, stream, bridge.backbone(meta))
   draw = state_lib.random_params(
       model, image_size=meta['config']['img_size'])
   method = rebalancing.wrap(method, config, state_lib.shapes(draw))

@@ -165,7 +165,8 @@ class ITPrompt(base.Prompt):
         prefix=base.split_heads(prefix, self.num_heads)), carry
 
 
-def build(config, backbone: vit.VisionTransformer) -> base.Method:
+def build(config, backbone: vit.VisionTransformer, stream: base.StreamInfo
+          ) -> base.Method:
   """IT-Prompt as `config.it_prompt` and the keys of E-prompts describe it.
 
   Raises:
@@ -175,7 +176,7 @@ def build(config, backbone: vit.VisionTransformer) -> base.Method:
   options, pool = config.it_prompt, config.prompt_pool_param
   reads_text = options.modality == 'image_text'
   prompt = ITPrompt(
-      num_tasks=pool.pool_size, num_classes=_num_classes(config.continual),
+      num_tasks=pool.pool_size, num_classes=stream.num_classes,
       width=(backbone.joint_width if isinstance(backbone, clip.Clip)
              else backbone.width),
       layers=tuple(sorted(config.e_prompt_layer_idx)) * config.use_e_prompt,
@@ -213,13 +214,6 @@ def _vision_start(config) -> base.Fill:
     return lambda params: {**params, 'head/scale': params['prompt/scale']}
 
   return start
-
-
-def _num_classes(continual) -> int:
-  """C by the config; `it_phases.check` compares it with the data."""
-  if continual.init_cls:
-    return continual.init_cls + continual.inc_cls * (continual.num_tasks - 1)
-  return continual.num_tasks * continual.num_classes_per_task
 
 
 def _check(config, backbone) -> None:

@@ -39,7 +39,7 @@ def method(config: Any, prompt: Any, *, start: base.Start) -> base.Method:
 
 
 def check(prompt: Any, stream: Any, shapes: Any) -> None:
-  """Whether prompts and keys suffice for a stream.
+  """Whether prompts and images suffice.
 
   Raises:
     ValueError: one line.
@@ -48,11 +48,6 @@ def check(prompt: Any, stream: Any, shapes: Any) -> None:
   if len(stream.tasks) > prompt.num_tasks:
     raise ValueError(f'config.prompt_pool_param.pool_size {prompt.num_tasks} '
                      f'has no prompt for each of {len(stream.tasks)} tasks')
-  if stream.num_classes != prompt.num_classes:
-    raise ValueError(
-        f'config.continual describes {prompt.num_classes} classes, '
-        f'{stream.dataset_name} has {stream.num_classes}; set num_tasks and '
-        'num_classes_per_task, or init_cls and inc_cls, to what there is')
   counts = stream.label_counts['train']
   if not counts.all():
     raise ValueError(

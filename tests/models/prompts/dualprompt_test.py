@@ -18,7 +18,7 @@ G_TOKENS = {'use_prefix_tune_for_g_prompt': False}
 
 def _prompt(**changes):
   config = fakes.config(**{**fakes.DUALPROMPT, **changes})
-  return prompts.build(config, BACKBONE).prompt
+  return prompts.build(config, BACKBONE, fakes.STREAM).prompt
 
 
 def _at_layers(prompt, g_prompts, carry, batch=3):

@@ -210,13 +210,19 @@ def test_rates_of_the_phases(kind, base, least):
     ({'prompt_pool_param.top_k': 2}, 'top_k 1 and'),
     ({'vit_classifier': 'gap'}, 'vit_classifier token'),
     ({'prompt_pool_param.pool_size': 2}, 'pool_size 2 has no prompt for each'),
-    ({'continual.num_tasks': 1, 'continual.init_cls': 2,
-      'continual.inc_cls': 2}, 'describes 2 classes, npz:.* has 6'),
     ({'it_prompt.selector_batch': 3}, 'learns from 6 rows a step, which 8')])
 def test_what_cannot_work_is_one_line(inputs, changes, message):
   with pytest.raises(ValueError, match=message) as raised:
     train.prepare(it_prompts.config(inputs, **changes))
   assert '\n' not in str(raised.value)
+
+
+def test_it_learns_of_the_stream_how_many_classes_there_are(inputs):
+  """Whatever `num_tasks` says, which unequal tasks do not read."""
+  program, stream = train.prepare(it_prompts.config(
+      inputs, **{'continual.num_tasks': 1, 'continual.init_cls': 2,
+                 'continual.inc_cls': 2}))
+  assert (len(stream.tasks), program.model.prompt.num_classes) == (3, 6)
 
 
 def test_a_class_without_training_images_is_refused(inputs, tmp_path):

@@ -14,7 +14,7 @@ BACKBONE = vit.create(fakes.VARIANT, image_size=fakes.IMAGE_SIZE)
 
 
 def _method(**changes):
-  return prompts.build(fakes.config(**changes), BACKBONE)
+  return prompts.build(fakes.config(**changes), BACKBONE, fakes.STREAM)
 
 
 def _at_layer(prompt, params, layer, carry, batch=2):

@@ -15,6 +15,7 @@ from promptcl.models.networks import vit
 from promptcl.models.parts import base
 from promptcl.models.prompts import pgt
 from promptcl.train_lib import program as program_lib
+from promptcl.train_lib import train
 from promptcl.train_lib.core import parallel
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.records import figures
@@ -366,6 +367,18 @@ def test_parameter_counts_at_vit_b(recipe, classes, stored, first, later):
     moving = sum(np.count_nonzero(np.broadcast_to(
         rates.get(path, 1.0), leaf.shape)) for path, leaf in trainable.items())
     assert moving == expected
+
+
+def test_there_are_anchors_for_each_task_of_the_stream(tmp_path):
+  """Whatever `num_tasks` says, which unequal tasks do not read."""
+  config = fakes.config(tmp_path, **fakes.PGT, **{
+      'continual.num_tasks': 1, 'continual.init_cls': 2,
+      'continual.inc_cls': 2})
+  program, stream = train.prepare(config)
+  assert len(stream.tasks) == 3
+  assert program.model.prompt.slots.counts == (1, 1, 1)
+  alone = program_lib.create(config, fakes.NUM_CLASSES)
+  assert alone.model.prompt.slots.counts == (1,)
 
 
 @pytest.mark.parametrize('changes, words', [

@@ -27,11 +27,12 @@ def test_every_method_file_offers_build():
 def test_an_unknown_method_lists_what_there_is():
   config = types.SimpleNamespace(method='l3p')
   with pytest.raises(ValueError, match="'l3p'.*l2p"):
-    prompts.build(config, BACKBONE)
+    prompts.build(config, BACKBONE, None)
 
 
 def test_no_prompts_at_all():
-  method = prompts.build(types.SimpleNamespace(method='none'), BACKBONE)
+  method = prompts.build(
+      types.SimpleNamespace(method='none'), BACKBONE, None)
   assert method.prompt.query_needs == ()
   assert not method.prompt.votes
   assert method.loss_weights == {}

@@ -153,7 +153,8 @@ def test_penalties_add_up_over_blocks_and_leave_out_padding():
 def test_the_weights_of_the_code_and_of_the_paper():
   backbone = backbones.create(fakes.VARIANT, image_size=8)
   build = lambda **changes: vq_prompt.build(
-      fakes.config(**fakes.VQ_PROMPT, **changes), backbone).loss_weights
+      fakes.config(**fakes.VQ_PROMPT, **changes), backbone,
+      fakes.STREAM).loss_weights
   assert build() == {'commitment': 0.4, 'codebook': 0.1}
   assert build(**{'vq.commitment_weight': 0.1, 'vq.codebook_weight': 0.4}) == {
       'commitment': 0.1, 'codebook': 0.4}
@@ -233,4 +234,5 @@ def test_the_first_five_blocks_are_prompted_unless_told():
   config = fakes.config(**{**fakes.VQ_PROMPT, 'vq.layers': ()})
   for name, layers in (fakes.VARIANT, (0, 1, 2)), ('ViT-Ti_16', range(5)):
     backbone = backbones.create(name, image_size=16)
-    assert vq_prompt.build(config, backbone).prompt.layers == tuple(layers)
+    prompt = vq_prompt.build(config, backbone, fakes.STREAM).prompt
+    assert prompt.layers == tuple(layers)
