@@ -10,12 +10,13 @@ stream and a preset, in any order; any other takes a preset.
 """
 
 import importlib
-from typing import Any
+
+import ml_collections
 
 from promptcl.configs import names
 
 
-def load(recipe: str, *words: str) -> Any:
+def load(recipe: str, *words: str) -> ml_collections.ConfigDict:
   """The config of a recipe, named as on the command line but for the path.
 
   Raises:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from promptcl.models.networks import vit
+from promptcl.models.networks.encoder import Carry
 from promptcl.models.parts.method import as_drawn
 from promptcl.models.parts.method import Fill
 from promptcl.models.parts.method import HeatMap
@@ -93,7 +94,7 @@ class Selection:
 
   indices: Array | None = None
   similarity: Array | None = None
-  carry: Any = None
+  carry: Carry = None
   losses: Mapping[str, Array] = dataclasses.field(default_factory=dict)
 
 
@@ -189,8 +190,8 @@ class Prompt(nn.Module):
     del query, task_index, train, vote, mask, choice, image_keys, memory
     return Selection()
 
-  def at_layer(self, layer: int, tokens: Array, carry: Any
-               ) -> tuple[vit.LayerPrompt, Any]:
+  def at_layer(self, layer: int, tokens: Array, carry: Carry
+               ) -> tuple[vit.LayerPrompt, Carry]:
     """What block `layer` receives, given its live tokens [B, T, D]."""
     del layer, tokens
     return vit.LayerPrompt(), carry

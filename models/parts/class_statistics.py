@@ -12,7 +12,6 @@ call this K centroids (K = 1 in their published settings).
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -86,7 +85,7 @@ def draw(stats: Statistics, labels: Array, slots: Array, normals: Array, *,
   return mean + jnp.sqrt(stats['variance'][labels, slots] + added) * normals
 
 
-def balanced(rng: np.random.Generator, stats: Statistics, classes: Any,
+def balanced(rng: np.random.Generator, stats: Statistics, classes: np.ndarray,
              per_slot: int) -> tuple[np.ndarray, np.ndarray]:
   """Labels and slots [R] of equally many draws from each Gaussian, shuffled.
 

@@ -6,7 +6,8 @@ A prompt says what it can (`choices`, `has_tokens`, `needs_task_borders`, see
 """
 
 from collections.abc import Sequence
-from typing import Any
+
+from ml_collections import ConfigDict
 
 from promptcl.models.parts import base
 
@@ -14,7 +15,7 @@ _WHOSE = {'random': 'pools of which images choose',
           'oracle': 'prompts that belong to tasks'}
 
 
-def check(config: Any, prompt: base.Prompt) -> None:
+def check(config: ConfigDict, prompt: base.Prompt) -> None:
   """Refuses settings that the method's prompt has no use for.
 
   Raises:
@@ -36,7 +37,7 @@ def check(config: Any, prompt: base.Prompt) -> None:
                      f'method {config.method} needs')
 
 
-def check_layers(config: Any, key: str, layers: Sequence[int], depth: int
+def check_layers(config: ConfigDict, key: str, layers: Sequence[int], depth: int
                  ) -> None:
   """Refuses layers, of the config's `key`, that the backbone does not have.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 import numpy as np
 
 from promptcl.models.networks import vit
@@ -56,7 +57,7 @@ SMALL = {
     'learning_rate_schedule': 'cosine_by_epoch'}
 
 
-def options(config: Any, backbone: vit.VisionTransformer,
+def options(config: ConfigDict, backbone: vit.VisionTransformer,
             stream: base.StreamInfo) -> dict[str, Any]:
   """Keyword arguments of `generation.Generated` but `rows`.
 
@@ -73,7 +74,7 @@ def options(config: Any, backbone: vit.VisionTransformer,
               slots=_slots(config, stream.num_tasks, match_width))
 
 
-def _slots(config: Any, num_tasks: int, most: int) -> slots_lib.Slots:
+def _slots(config: ConfigDict, num_tasks: int, most: int) -> slots_lib.Slots:
   """As many slots as the config gives each task.
 
   Raises:
@@ -91,7 +92,7 @@ def _slots(config: Any, num_tasks: int, most: int) -> slots_lib.Slots:
   return slots_lib.Slots(counts)
 
 
-def method(config: Any, prompt: generation.Generated, *,
+def method(config: ConfigDict, prompt: generation.Generated, *,
            first_only: Sequence[str], held: Sequence[str]) -> base.Method:
   """The method around a prompt.
 
@@ -140,7 +141,7 @@ def similarities(shown: Any) -> dict[str, base.HeatMap]:
       np.stack(rows), 'Cosine x 100 with anchors', 'evaluation set', 'anchor')}
 
 
-def _rates(config: Any, slots: slots_lib.Slots, first_only: Sequence[str]
+def _rates(config: ConfigDict, slots: slots_lib.Slots, first_only: Sequence[str]
            ) -> tuple[base.Rate, ...]:
   """What rests in which task."""
   own = lambda task: jnp.asarray(slots.owner) == task.index

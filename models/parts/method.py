@@ -9,7 +9,7 @@ All parts but the prompt default to doing nothing.  What works with any method
 from collections.abc import Callable, Mapping
 import dataclasses
 import itertools
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import flax
 import flax.linen as nn
@@ -23,7 +23,14 @@ from promptcl.models.parts.phases import one_phase
 from promptcl.models.parts.phases import Phase
 from promptcl.models.parts.phases import Rate
 
+if TYPE_CHECKING:
+  from promptcl.input_pipeline.pipeline import TaskStream
+  from promptcl.input_pipeline.streams.task_stream import Task
+  from promptcl.train_lib.steps.train_step import TaskInfo
+
 Array = jax.Array
+Check = Callable[
+    ['TaskStream', Mapping[str, jax.ShapeDtypeStruct]], None]
 
 
 @flax.struct.dataclass
@@ -49,7 +56,7 @@ class LossContext:
   memory: Any
   logits: Array
   batch: Mapping[str, Array]
-  task: Any
+  task: 'TaskInfo'
   mask: Array
   forward: Callable[[Mapping[str, Array]], Array] = flax.struct.field(
       pytree_node=False)
@@ -64,7 +71,7 @@ ExtraLosses = Callable[[LossContext], Mapping[str, Array]]
 
 # Inside the train step, after the gradients: the whole new `TrainState.memory`,
 # the same on every device (gather over `parallel.AXIS` what differs).
-UpdateMemory = Callable[[LossContext], Any]
+UpdateMemory = Callable[[LossContext], dict]
 
 def no_losses(context: LossContext) -> Mapping[str, Array]:
   """The extra losses of a method that has none."""
@@ -165,10 +172,10 @@ class Method:
   end_task: Hook = keep_state
   extra_losses: ExtraLosses = no_losses
   update_memory: UpdateMemory | None = None
-  phases: Callable[[Any, Any], tuple[Phase, ...]] = one_phase
+  phases: Callable[['TaskStream', 'Task'], tuple[Phase, ...]] = one_phase
   learning: Mapping[str, Learning] = dataclasses.field(default_factory=dict)
   start: Start = as_drawn
-  check: Callable[[Any, Any], None] = lambda stream, shapes: None
+  check: Check = lambda stream, shapes: None
   pictures: Pictures = lambda shown: {}
 
   @property
@@ -235,7 +242,9 @@ def _memory_in_turn(first: UpdateMemory | None, second: UpdateMemory | None
   return lambda context: second(context.replace(memory=first(context)))
 
 
-def _steps_chained(first: Any, second: Any) -> Any:
+def _steps_chained(first: optax.GradientTransformation,
+                   second: optax.GradientTransformation
+                   ) -> optax.GradientTransformation:
   """Links of the optimizer chain, None for none."""
   if first is None or second is None:
     return first or second
@@ -251,8 +260,7 @@ def _starts(first: Start, second: Start) -> Start:
   return start
 
 
-def _checks(first: Callable[[Any, Any], None],
-            second: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+def _checks(first: Check, second: Check) -> Check:
   """Both checks."""
   def check(stream, shapes):
     first(stream, shapes)

@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
 import importlib
 import pkgutil
+from types import ModuleType
 from typing import Any
 
 import ml_collections
 
 
-def anything(config: Any) -> None:
+def anything(config: ml_collections.ConfigDict) -> None:
   """The check of a section whose keys all go together."""
   del config
 
@@ -52,7 +53,7 @@ class Section:
   shares: tuple[str, ...] = ()
   at_most: Mapping[str, float] = dataclasses.field(default_factory=dict)
   items: Mapping[str, type] = dataclasses.field(default_factory=dict)
-  check: Callable[[Any], None] = anything
+  check: Callable[[ml_collections.ConfigDict], None] = anything
 
   def at_the_top(self) -> 'Section':
     """The same with full keys, `vq.length`."""
@@ -105,14 +106,14 @@ def mount(config: ml_collections.ConfigDict, sections: Iterable[Section]
     group[name] = value
 
 
-def modules(package: Any) -> dict[str, Any]:
+def modules(package: ModuleType) -> dict[str, ModuleType]:
   """The files of a package by name, imported, in alphabetical order."""
   names = sorted(found.name for found in pkgutil.iter_modules(package.__path__))
   return {name: importlib.import_module(f'{package.__name__}.{name}')
           for name in names}
 
 
-def offered(package: Any) -> tuple[Section, ...]:
+def offered(package: ModuleType) -> tuple[Section, ...]:
   """Sections that files of a package offer, each once.
 
   Raises:

@@ -12,15 +12,25 @@ A method of one phase, the plain one, says nothing.  One with more names them in
 
 from collections.abc import Callable, Iterable, Mapping
 import dataclasses
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import flax
 import jax
+import numpy as np
+
+if TYPE_CHECKING:
+  from promptcl.input_pipeline.pipeline import TaskStream
+  from promptcl.input_pipeline.streams.order import Schedule
+  from promptcl.input_pipeline.streams.task_stream import Task
+  from promptcl.train_lib.core.state import TrainState
+  from promptcl.train_lib.probe import Probe
+  from promptcl.train_lib.steps.train_step import TaskInfo
 
 Array = jax.Array
 
 
-def keep_state(state: Any, task_index: int, probe: Any) -> Any:
+def keep_state(state: 'TrainState', task_index: int, probe: 'Probe | None'
+               ) -> 'TrainState':
   """The hook that does nothing."""
   del task_index, probe
   return state
@@ -35,12 +45,12 @@ def keep_state(state: Any, task_index: int, probe: Any) -> Any:
 #     around a method always get one.
 #   task_index: from 0; may be beyond the last task.  There are no slots for
 #     such a task, and a hook changes none.
-Hook = Callable[[Any, int, Any], Any]
+Hook = Callable[['TrainState', int, 'Probe | None'], 'TrainState']
 
 # (regex over whole leaf paths, `factor(task)` of a `steps.TaskInfo`): what the
 # steps of these leaves are multiplied by in a task, by broadcasting.  Where it
 # is 0 nothing moves, and the gradient counts nowhere.
-Rate = tuple[str, Callable[[Any], Array]]
+Rate = tuple[str, Callable[['TaskInfo'], Array]]
 
 
 @flax.struct.dataclass
@@ -58,7 +68,7 @@ class RowContext:
   params: Mapping[str, Array]
   memory: Any
   batch: Mapping[str, Array]
-  task: Any
+  task: 'TaskInfo'
   keys: Array
 
 
@@ -108,19 +118,19 @@ class Phase:
   """
 
   name: str
-  schedule: Any
-  batches: Callable[[int, Any], Iterable[Any]]
+  schedule: 'Schedule'
+  batches: Callable[[int, 'Probe'], Iterable[Mapping[str, np.ndarray]]]
   kind: str = ''
   begin: Hook = keep_state
 
 
-def one_phase(stream: Any, task: Any) -> tuple[Phase, ...]:
+def one_phase(stream: 'TaskStream', task: 'Task') -> tuple[Phase, ...]:
   """The phases of a method that trains on the task's images and no more."""
   return (Phase('train', stream.schedule(task),
                 lambda made, probe: stream.batches(task, made)),)
 
 
-def no_phases(stream: Any, task: Any) -> tuple[Phase, ...]:
+def no_phases(stream: 'TaskStream', task: 'Task') -> tuple[Phase, ...]:
   """The phases of a method that trains on nothing."""
   del stream, task
   return ()

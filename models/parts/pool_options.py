@@ -4,19 +4,20 @@
 They belong to L2P and DualPrompt; IT-Prompt reads those of E-prompts.
 """
 
-from typing import Any
+
+from ml_collections import ConfigDict
 
 from promptcl.models.networks import backbones
 from promptcl.models.parts import options
 
 
-def token_layers(config: Any) -> set[int]:
+def token_layers(config: ConfigDict) -> set[int]:
   """Layers that E-prompts enter as tokens."""
   tokens = config.use_e_prompt and not config.use_prefix_tune_for_e_prompt
   return set(config.e_prompt_layer_idx) if tokens else set()
 
 
-def check(config: Any) -> None:
+def check(config: ConfigDict) -> None:
   """Refuses prompts that do not fit into the backbone or the pool.
 
   Raises:
@@ -37,7 +38,7 @@ def check(config: Any) -> None:
                      'use token or gap')
 
 
-def _check_layers(config: Any, key: str) -> None:
+def _check_layers(config: ConfigDict, key: str) -> None:
   depth, layers = backbones.VARIANTS[config.model_name].depth, config[key]
   if not layers:
     raise ValueError(f'config.{key} is empty')

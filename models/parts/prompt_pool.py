@@ -4,11 +4,11 @@
 Shared by L2P and by DualPrompt, whose E-prompts are a pool with K = 1.
 """
 
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 import numpy as np
 
 from promptcl.models.networks import similarity as similarity_lib
@@ -37,7 +37,7 @@ def initializer(name: str) -> nn.initializers.Initializer:
 
 
 def _uniform_symmetric(rng: Array, shape: tuple[int, ...],
-                       dtype: Any = jnp.float32) -> Array:
+                       dtype: DTypeLike = jnp.float32) -> Array:
   return jax.random.uniform(rng, shape, dtype, minval=-1.0)
 
 
@@ -132,8 +132,8 @@ class PromptPool(nn.Module):
     return jnp.moveaxis(picked, 1, 2)
 
 
-def hand_on(params: dict[str, Any], task_index: int, *, top_k: int,
-            names: tuple[str, ...]) -> dict[str, Any]:
+def hand_on(params: dict[str, Array], task_index: int, *, top_k: int,
+            names: tuple[str, ...]) -> dict[str, Array]:
   """Starts a task's pool slots as copies of the previous task's.
 
   Slots (t-1)K ... tK-1 are copied to tK ... (t+1)K-1, in all layers, if those

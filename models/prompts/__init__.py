@@ -6,6 +6,8 @@ import pkgutil
 import types
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from promptcl.models.networks import vit
 from promptcl.models.parts.base import Method
 from promptcl.models.parts.base import StreamInfo
@@ -27,8 +29,8 @@ def module(name: str) -> types.ModuleType:
   return importlib.import_module(f'{__name__}.{name}')
 
 
-def build(config, backbone: vit.VisionTransformer, stream: StreamInfo
-          ) -> Method:
+def build(config: ConfigDict, backbone: vit.VisionTransformer,
+          stream: StreamInfo) -> Method:
   """Builds `config.method`.
 
   Raises:

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from promptcl.models.networks import vit
 from promptcl.models.parts import base
@@ -130,7 +131,8 @@ class L2P(base.Prompt):
     return jnp.einsum('bad,a->bd', outputs, jax.nn.softmax(self.weights))
 
 
-def options(config, backbone: vit.VisionTransformer) -> dict[str, Any]:
+def options(config: ConfigDict, backbone: vit.VisionTransformer
+            ) -> dict[str, Any]:
   """Keyword arguments of `L2P` from a config."""
   names = ('pool_size', 'length', 'top_k', 'embedding_key', 'prompt_key',
            'prompt_key_init', 'initializer', 'batchwise_prompt',
@@ -186,8 +188,8 @@ def _check(config, prompt: L2P) -> None:
                        'a task')
 
 
-def build(config, backbone: vit.VisionTransformer, stream: base.StreamInfo
-          ) -> base.Method:
+def build(config: ConfigDict, backbone: vit.VisionTransformer,
+          stream: base.StreamInfo) -> base.Method:
   """L2P as `config` describes it."""
   del stream
   return method(config, L2P(**options(config, backbone)))

@@ -11,11 +11,11 @@ arithmetic of the authors' code, docs/vq_prompt.md.  Its second stage is in
 `train_lib/around/rebalancing.py`.
 """
 
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from promptcl.models.networks import vit
 from promptcl.models.parts import base
@@ -26,7 +26,7 @@ Array = jax.Array
 _USUAL_LAYERS = 5
 
 
-def check(config: Any) -> None:
+def check(config: ConfigDict) -> None:
   """Refuses prompts that cannot be shared out.
 
   Raises:
@@ -184,7 +184,7 @@ class VQPrompt(base.Prompt):
     return vit.LayerPrompt(prefix=prefix), carry
 
 
-def build(config: Any, backbone: vit.VisionTransformer,
+def build(config: ConfigDict, backbone: vit.VisionTransformer,
           stream: base.StreamInfo) -> base.Method:
   """VQ-Prompt as `config.vq` describes it.
 

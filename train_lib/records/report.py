@@ -217,7 +217,7 @@ def _extras_csv(extras: Mapping[str, float | None]) -> str:
   return text.getvalue()
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
   """NumPy's arrays and scalars as Python's; None for NaN and infinity."""
   if isinstance(value, Mapping):
     return {str(k): _plain(v) for k, v in value.items()}

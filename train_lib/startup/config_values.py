@@ -4,6 +4,7 @@
 How keys go together is checked in `startup.py` and where they are read.
 """
 
+from collections.abc import Iterator
 import functools
 import math
 import re
@@ -127,7 +128,7 @@ def _check_own_rules(config: ConfigDict) -> None:
       _check_multiplier(key, rule)
 
 
-def _check_multiplier(key: str, rule: Any) -> None:
+def _check_multiplier(key: str, rule: object) -> None:
   """A pair of a regular expression and a factor."""
   problem = (f'config.{key} lists {rule!r}, must list pairs (regular '
              'expression, factor)')
@@ -148,7 +149,7 @@ def _check_pattern(problem: str, pattern: str) -> None:
     raise ValueError(f'{problem}; {pattern!r}: {e}') from e
 
 
-def _check_plain(key: str, value: Any) -> None:
+def _check_plain(key: str, value: object) -> None:
   """What holds for every number and every text."""
   for item in value if isinstance(value, tuple) else (value,):
     if isinstance(item, float) and not math.isfinite(item):
@@ -159,7 +160,8 @@ def _check_plain(key: str, value: Any) -> None:
       raise ValueError(f'config.{key} {item!r} holds a control character')
 
 
-def leaves(config: ConfigDict, prefix: str = '') -> Any:
+def leaves(config: ConfigDict, prefix: str = ''
+           ) -> Iterator[tuple[str, object]]:
   """Pairs of dotted key and value, groups taken apart."""
   for key, value in config.items():
     if hasattr(value, 'items'):

@@ -6,7 +6,7 @@ mean over devices is the loss.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,9 @@ from promptcl.models.classifier import PromptedClassifier
 from promptcl.models.parts import base
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.core.parallel import AXIS
+
+if TYPE_CHECKING:
+  from promptcl.train_lib.steps.train_step import TaskInfo
 
 Array = jax.Array
 Batch = dict[str, Array]
@@ -41,7 +44,8 @@ def l2_penalty(params: state_lib.FlatParams) -> Array:
                    if v.ndim > 1)
 
 
-def class_mask(config: ConfigDict, batch: Batch, task: Any) -> Array | None:
+def class_mask(config: ConfigDict, batch: Batch, task: 'TaskInfo'
+               ) -> Array | None:
   """Classes that the loss sees, [C] or [B, C]; None for all of them.
 
   `train_mask` holds for new images; replayed ones see all classes or, with

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 import optax
 
 from promptcl.models.heads import heads
@@ -51,7 +52,7 @@ def seen(logits: Array, memory: Any) -> Array:
   return jnp.where(memory['owner'] >= 0, logits, _NEVER)
 
 
-def selector_loss(options: Any, context: base.RowContext
+def selector_loss(options: ConfigDict, context: base.RowContext
                   ) -> tuple[Array, Array, dict[str, Array]]:
   """Cross-entropy of keys, quantization, and the anchors of keys.
 

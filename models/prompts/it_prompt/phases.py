@@ -8,11 +8,13 @@
   alignment   the whole classifier, on draws of features of all classes
 """
 
+from collections.abc import Mapping
 import functools
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 import numpy as np
 
 from promptcl.models.heads import heads
@@ -22,11 +24,18 @@ from promptcl.models.prompts.it_prompt import losses as it_losses
 from promptcl.models.prompts.it_prompt import rows as it_rows
 from promptcl.models.prompts.it_prompt.losses import MEMORY
 
+if TYPE_CHECKING:
+  from promptcl.input_pipeline.pipeline import TaskStream
+  from promptcl.input_pipeline.streams.task_stream import Task
+  from promptcl.train_lib.core.state import TrainState
+  from promptcl.train_lib.probe import Probe
+
 _CENTROIDS = 'head/centroids'
 _LEAST_RATE = 1e-6  # where the schedules on vectors end
 
 
-def method(config: Any, prompt: Any, *, start: base.Start) -> base.Method:
+def method(config: ConfigDict, prompt: base.Prompt, *, start: base.Start
+           ) -> base.Method:
   """The method around an `it_prompt.ITPrompt`."""
   options, guide = config.it_prompt, config.it_prompt.text_guide
   return base.Method(
@@ -38,7 +47,8 @@ def method(config: Any, prompt: Any, *, start: base.Start) -> base.Method:
       check=functools.partial(check, prompt))
 
 
-def check(prompt: Any, stream: Any, shapes: Any) -> None:
+def check(prompt: base.Prompt, stream: 'TaskStream',
+          shapes: Mapping[str, jax.ShapeDtypeStruct]) -> None:
   """Whether prompts and images suffice.
 
   Raises:
@@ -55,7 +65,7 @@ def check(prompt: Any, stream: Any, shapes: Any) -> None:
         'training images, and method it_prompt needs some of each')
 
 
-def _memory(prompt: Any, params: Any) -> dict[str, Any]:
+def _memory(prompt: base.Prompt, params: Any) -> dict[str, Any]:
   """Memory before the first task."""
   del params
   empty = class_statistics.empty(prompt.num_classes, 1, prompt.width)
@@ -65,7 +75,7 @@ def _memory(prompt: Any, params: Any) -> dict[str, Any]:
       'queries': empty, 'features': jax.tree.map(np.copy, empty)}}
 
 
-def _learning(config: Any, prompt: Any, options: Any
+def _learning(config: ConfigDict, prompt: base.Prompt, options: ConfigDict
               ) -> dict[str, base.Learning]:
   """How each kind of phase learns."""
   rests = lambda path: (path, lambda task: 0.0)
@@ -89,7 +99,8 @@ def _learning(config: Any, prompt: Any, options: Any
   return kinds
 
 
-def _prompt_rates(prompt: Any, options: Any) -> tuple[base.Rate, ...]:
+def _prompt_rates(prompt: base.Prompt, options: ConfigDict
+                  ) -> tuple[base.Rate, ...]:
   """On images: the task's prompt, its classes' classifiers, nothing else."""
   factor = options.classifier_rate
   own = lambda task: jnp.arange(prompt.num_tasks) == task.index
@@ -102,8 +113,8 @@ def _prompt_rates(prompt: Any, options: Any) -> tuple[base.Rate, ...]:
   return (*rates, ('(head|prompt)/scale', lambda task: factor))
 
 
-def _phases(config: Any, prompt: Any, stream: Any, task: Any
-            ) -> tuple[base.Phase, ...]:
+def _phases(config: ConfigDict, prompt: base.Prompt, stream: 'TaskStream',
+            task: 'Task') -> tuple[base.Phase, ...]:
   """Of a task; a switched-off phase still does what is due before its steps."""
   options = config.it_prompt
   selects = options.selector == 'learned'
@@ -128,8 +139,8 @@ def _phases(config: Any, prompt: Any, stream: Any, task: Any
   return tuple(phases)
 
 
-def arrive(config: Any, prompt: Any, state: Any, task_index: int, probe: Any
-           ) -> Any:
+def arrive(config: ConfigDict, prompt: base.Prompt, state: 'TrainState',
+           task_index: int, probe: 'Probe | None') -> 'TrainState':
   """Hook as a task begins: what belongs to it starts from its anchors.
 
   Keys and classifier start as them, its prompt as the one before.
@@ -150,7 +161,7 @@ def arrive(config: Any, prompt: Any, state: Any, task_index: int, probe: Any
       **memory, 'owner': owner, 'anchors': anchors}})
 
 
-def _anchors(prompt: Any, probe: Any) -> np.ndarray:
+def _anchors(prompt: base.Prompt, probe: 'Probe') -> np.ndarray:
   """Directions [C, E] of at least the task's classes.
 
   Those of their sentences or, without text, of the mean direction of their
@@ -169,7 +180,8 @@ def unit(x: np.ndarray) -> np.ndarray:
   return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
 
-def remember(config: Any, state: Any, task_index: int, probe: Any) -> Any:
+def remember(config: ConfigDict, state: 'TrainState', task_index: int,
+             probe: 'Probe | None') -> 'TrainState':
   """Hook when a task's prompt is done: statistics of its classes.
 
   With head `centroids` the classes' part of it as well, which is k-means of

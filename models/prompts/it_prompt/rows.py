@@ -3,9 +3,15 @@
 
 from collections.abc import Iterator
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING
 
+from ml_collections import ConfigDict
 import numpy as np
+
+if TYPE_CHECKING:
+  from promptcl.input_pipeline.pipeline import TaskStream
+  from promptcl.input_pipeline.streams.task_stream import Task
+  from promptcl.train_lib.probe import Probe
 
 Rows = Iterator[dict[str, np.ndarray]]
 _SELECT, _ALIGN = 3, 4  # tell their random numbers from those for images
@@ -24,8 +30,8 @@ class Steps:
     return self.steps_per_epoch * self.num_epochs
 
 
-def selector_rows(config: Any, stream: Any, task: Any, schedule: Steps,
-                  made: int, probe: Any) -> Rows:
+def selector_rows(config: ConfigDict, stream: 'TaskStream', task: 'Task',
+                  schedule: Steps, made: int, probe: 'Probe') -> Rows:
   """Rows of all steps but the `made` first, see `it_losses.selector_loss`.
 
   A step has `selector_batch` embeddings of the task's images, each of which
@@ -55,8 +61,8 @@ def selector_rows(config: Any, stream: Any, task: Any, schedule: Steps,
              'weight': np.float32(real / real.mean())}
 
 
-def alignment_rows(config: Any, stream: Any, task: Any, schedule: Steps,
-                   made: int, probe: Any) -> Rows:
+def alignment_rows(config: ConfigDict, stream: 'TaskStream', task: 'Task',
+                   schedule: Steps, made: int, probe: 'Probe') -> Rows:
   """Rows of all steps but the `made` first, see `it_losses.alignment_loss`.
 
   An epoch draws equally often from each class so far.
@@ -78,7 +84,7 @@ def _epochs(schedule: Steps, made: int) -> Iterator[tuple[int, range]]:
     yield epoch, range(max(made - epoch * each, 0), each)
 
 
-def classes_so_far(stream: Any, num_tasks: int) -> np.ndarray:
+def classes_so_far(stream: 'TaskStream', num_tasks: int) -> np.ndarray:
   """Classes of the first tasks, ascending."""
   return np.flatnonzero(np.any(
       [task.class_mask for task in stream.tasks[:num_tasks]], axis=0))
