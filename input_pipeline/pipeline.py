@@ -94,7 +94,6 @@ class TaskStream:
     self.process_index, self.process_count = process_index, process_count
     self._host_batch_size = global_batch_size // process_count
     checks.check_fits(self, fixed_steps=bool(plan.steps_per_task))
-    self._ends = np.cumsum([self.schedule(t).num_steps for t in self.tasks])
 
   def joint(self) -> 'TaskStream':
     """The upper bound: all training images as one task.
@@ -118,19 +117,6 @@ class TaskStream:
         task, num_epochs=self._config.num_epochs,
         global_batch_size=self.global_batch_size,
         num_steps=self._plan.steps_per_task)
-
-  def locate(self, step: int) -> tuple[task_stream.Task | None, int]:
-    """Task and step within it of a step counted over the whole run.
-
-    Args:
-      step: number of optimizer steps already made.
-
-    Returns:
-      (task, step_in_task); task is None when all tasks are done.
-    """
-    number = int(np.searchsorted(self._ends, step, side='right'))
-    step -= int(self._ends[number - 1]) if number else 0
-    return (self.tasks[number] if number < len(self.tasks) else None), step
 
   def batches(self, task: task_stream.Task, start_step: int = 0
               ) -> Iterator[task_stream.Batch]:

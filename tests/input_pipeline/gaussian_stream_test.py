@@ -68,8 +68,6 @@ class TestPaperMode:
     assert {stream.schedule(t).num_steps for t in stream.tasks} == {20}
     assert stream.schedule(stream.tasks[0]).steps_per_epoch == 20
     assert len(list(stream.batches(stream.tasks[2]))) == 20
-    assert stream.locate(47) == (stream.tasks[2], 7)
-    assert stream.locate(240) == (None, 0)
 
   def test_nothing_comes_twice_before_everything_came_once(self, build):
     stream = build(**PAPER)

@@ -41,21 +41,11 @@ class TestSchedule:
         per_epoch, epochs, per_epoch * epochs)
     assert len(list(stream.batches(stream.tasks[0]))) == schedule.num_steps
 
-  def test_locate(self, build):
-    stream = build()  # 4 steps a task
-    found = [stream.locate(step) for step in (0, 3, 4, 11)]
-    assert [(task.index, step) for task, step in found] == [
-        (0, 0), (0, 3), (1, 0), (2, 3)]
-    assert stream.locate(12) == (None, 0)
-    assert stream.locate(15) == (None, 3)
-
-  def test_locate_in_tasks_of_unequal_length(self, build):
+  def test_tasks_of_unequal_length(self, build):
     stream = build(**{'continual.init_cls': 4, 'continual.inc_cls': 1})
-    # 20, 5 and 5 images, twice: 10, 2 and 2 steps of 4.
-    found = [stream.locate(step) for step in (9, 10, 11, 12, 13)]
-    assert [(task.index, step) for task, step in found] == [
-        (0, 9), (1, 0), (1, 1), (2, 0), (2, 1)]
-    assert stream.locate(14) == (None, 0)
+    # 20, 5 and 5 images, twice, in steps of 4.
+    assert [stream.schedule(task).num_steps for task in stream.tasks] == [
+        10, 2, 2]
 
 
 class TestTraining:

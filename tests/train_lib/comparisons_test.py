@@ -210,7 +210,7 @@ def test_joint_training_is_one_task_scored_on_each_set(trained):
   np.testing.assert_array_equal(found.totals, [14, 14, 14])
   with workdir_lib.open_checkpoints(
       str(folder / 'comparisons/joint')) as checkpoints:
-    assert checkpoints.latest_task == 0
+    assert checkpoints.latest.task == 0
   report = json.loads(
       (folder / 'comparisons/joint/results.json').read_text())
   assert report['config']['freeze_part'] == []

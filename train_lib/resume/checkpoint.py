@@ -108,12 +108,6 @@ class Checkpointer:
     number = self._manager.latest_step()
     return None if number is None else ResumePoint(**self._run(number)['place'])
 
-  @property
-  def latest_task(self) -> int | None:
-    """Index of the task of the newest checkpoint, None before the first."""
-    point = self.latest
-    return None if point is None else point.task
-
   def save(self, point: ResumePoint, state: PyTree,
            results_arrays: Mapping[str, np.ndarray]) -> None:
     """Starts to save; returns as soon as Orbax has copied everything.

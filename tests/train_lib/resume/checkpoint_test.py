@@ -80,7 +80,7 @@ def _make(tmp_path):
 def test_nothing_to_restore(make):
   checkpointer = make()
   assert checkpointer.restore_latest(_state()) is None
-  assert checkpointer.latest_task is None
+  assert checkpointer.latest is None
 
 
 def test_restores_every_bit(make):
