@@ -15,7 +15,7 @@ import sys
 from _pytest import runner
 import pytest
 
-from tests import environment
+from tests.helpers import environment
 
 NUM_DEVICES = 8
 _MAPS = pathlib.Path('/proc/self/maps')

@@ -21,7 +21,7 @@ from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.startup import startup
 from promptcl.train_lib.steps import optimizer as optimizer_lib
 from promptcl.train_lib.steps import train_step as steps
-from tests import fakes
+from tests.helpers import fakes
 
 # Those of one file, each method on its first stream, and known pairs of both.
 RECIPES = sorted({*listing.recipes(), *names.MOVED.values(), *(

@@ -18,7 +18,7 @@ from promptcl.train_lib import program as program_lib
 from promptcl.train_lib import train
 from promptcl.train_lib.startup import startup
 from tests import contract_test
-from tests import fakes
+from tests.helpers import fakes
 from tests.wrong_inputs import command
 
 NAME = 'made_up'
@@ -77,7 +77,7 @@ def build(config, backbone, stream):
 '''
 _RECIPE = '''
 from promptcl.models import prompts
-from tests import fakes
+from tests.helpers import fakes
 
 def get_config():
   return fakes.bare_config(

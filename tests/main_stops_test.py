@@ -4,17 +4,17 @@
 import numpy as np
 import pytest
 
-from tests import environment
-from tests import fakes
-from tests import preloaded
+from tests.helpers import environment
+from tests.helpers import fakes
+from tests.helpers import preloaded
 
 pytestmark = pytest.mark.slow
 
 _RECIPE = '''
 import functools, os, resource, signal
 import pytest
-from tests import fakes
-from tests import killing
+from tests.helpers import fakes
+from tests.helpers import killing
 from promptcl.train_lib.records import run_log
 
 before = functools.partial(killing.act_at_call, pytest.MonkeyPatch())

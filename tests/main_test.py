@@ -8,15 +8,15 @@ import sys
 import pytest
 
 from promptcl.configs import listing
-from tests import environment
-from tests import fakes
+from tests.helpers import environment
+from tests.helpers import fakes
 from tests.input_pipeline import small_data
 
 pytestmark = pytest.mark.slow
 
 _RECIPE = '''
 import sys
-from tests import fakes
+from tests.helpers import fakes
 
 def get_config():
   return fakes.bare_config(**{changes!r})

@@ -17,7 +17,7 @@ from benchmarks import accelerator_table
 from benchmarks import measure
 from promptcl.configs import base as defaults
 from promptcl.train_lib.startup import config_values
-from tests import environment
+from tests.helpers import environment
 
 pytestmark = pytest.mark.slow
 

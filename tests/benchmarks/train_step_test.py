@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import measure
 from benchmarks import train_step
-from tests import environment
+from tests.helpers import environment
 
 pytestmark = pytest.mark.slow
 

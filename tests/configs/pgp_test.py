@@ -8,7 +8,7 @@ from promptcl import configs
 from promptcl.configs import presets
 from promptcl.train_lib import program as program_lib
 from promptcl.train_lib.startup import startup
-from tests import fakes
+from tests.helpers import fakes
 
 # Batch, epochs, rate a step, prompt length, seed, tasks, classes a task.
 TABLE = {

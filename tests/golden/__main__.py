@@ -19,9 +19,9 @@ import sys
 import tempfile
 import time
 
-from tests import environment
 from tests.golden import recipes
 from tests.golden import runs
+from tests.helpers import environment
 from tests.torture import comparison
 
 _PROCESSOR = runs.COUNTS / 'PROCESSOR'

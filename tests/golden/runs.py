@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 
-from tests import environment
+from tests.helpers import environment
 
 COUNTS = pathlib.Path(__file__).parent / 'counts'
 _COLUMNS = ('task', 'eval_set', 'selection', 'correct', 'total')

@@ -21,7 +21,7 @@ import time
 
 from promptcl.train_lib.core import hosts as hosts_lib
 from promptcl.train_lib.resume import interrupt
-from tests import environment
+from tests.helpers import environment
 from tests.hosts import cluster as cluster_lib
 from tests.torture import comparison
 

@@ -11,10 +11,10 @@ import pathlib
 import socket
 import time
 
-from tests import environment
-from tests import fakes
-from tests import preloaded
-from tests import projections
+from tests.helpers import environment
+from tests.helpers import fakes
+from tests.helpers import preloaded
+from tests.helpers import projections
 from tests.torture import __main__ as torture
 
 _BATCH = 8  # over all devices
@@ -33,9 +33,9 @@ METHODS = {
                  'continual.num_tasks': 12,
                  'continual.num_classes_per_task': fakes.NUM_CLASSES}}
 _RECIPE = '''
-from tests import environment
-from tests import fakes
-from tests import preloaded
+from tests.helpers import environment
+from tests.helpers import fakes
+from tests.helpers import preloaded
 
 def get_config():
   return fakes.bare_config(**{changes!r})

@@ -10,7 +10,7 @@ import pytest
 
 from promptcl.models.weights import pretrained
 from promptcl.train_lib.core import state as state_lib
-from tests import fakes
+from tests.helpers import fakes
 
 pytestmark = pytest.mark.slow
 

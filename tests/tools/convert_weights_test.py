@@ -11,8 +11,8 @@ import safetensors.numpy
 from promptcl.models.networks import clip
 from promptcl.models.weights import formats
 from promptcl.tools import convert_weights
-from tests import fakes
-from tests import weights
+from tests.helpers import fakes
+from tests.helpers import weights
 
 ONES = np.ones(3, np.float32)
 

@@ -16,7 +16,7 @@ from promptcl.models.networks import tokenizer as tokenizer_lib
 from promptcl.tools import letter_names
 from promptcl.tools import letters
 from promptcl.tools import pretrain_letters_clip
-from tests import fakes
+from tests.helpers import fakes
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from promptcl.tools import convert_weights
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.resume import checkpoint
 from promptcl.train_lib.resume.checkpoint import ResumePoint
-from tests import fakes
+from tests.helpers import fakes
 
 
 def _save(workdir, config):

@@ -14,8 +14,8 @@ from promptcl.models.weights import timm_names
 from promptcl.tools import convert_weights
 from promptcl.tools import torch_layouts
 from promptcl.train_lib.core import state as state_lib
-from tests import fakes
-from tests import weights
+from tests.helpers import fakes
+from tests.helpers import weights
 
 ONES = np.ones(3, np.float32)
 

@@ -10,7 +10,7 @@ from promptcl import configs
 from promptcl import input_pipeline
 from promptcl.tools import write_digit_sets
 from promptcl.train_lib.startup import startup
-from tests import fakes
+from tests.helpers import fakes
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ import signal
 import sys
 import tempfile
 
-from tests import environment
-from tests import fakes
-from tests import preloaded
-from tests import projections
+from tests.helpers import environment
+from tests.helpers import fakes
+from tests.helpers import preloaded
+from tests.helpers import projections
 from tests.torture import comparison
 
 _REPLAY = {'replay.capacity': 14, 'replay.policy': 'reservoir',
@@ -39,9 +39,9 @@ METHODS = {'l2p': {}, 'dualprompt': fakes.DUALPROMPT, 'replay': _REPLAY,
            'it_prompt': _IT_PROMPT,
            'pgt': fakes.PGT, 'convprompt': fakes.CONVPROMPT}
 _RECIPE = '''
-from tests import environment
-from tests import fakes
-from tests import preloaded
+from tests.helpers import environment
+from tests.helpers import fakes
+from tests.helpers import preloaded
 
 def get_config():
   return fakes.bare_config(**{changes!r})

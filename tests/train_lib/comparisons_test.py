@@ -16,7 +16,7 @@ from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.resume import workdir as workdir_lib
 from promptcl.train_lib.startup import controls
 from promptcl.train_lib.startup import startup
-from tests import fakes
+from tests.helpers import fakes
 
 pytestmark = pytest.mark.slow
 

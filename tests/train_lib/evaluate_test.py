@@ -12,7 +12,7 @@ from promptcl.train_lib import evaluate
 from promptcl.train_lib import train
 from promptcl.train_lib.core import parallel
 from promptcl.train_lib.core import state as state_lib
-from tests import fakes
+from tests.helpers import fakes
 
 
 class Setting:

@@ -9,9 +9,9 @@ from promptcl.train_lib.records import report
 from promptcl.train_lib.records import run_log
 from promptcl.train_lib.resume import checkpoint
 from promptcl.train_lib.resume import workdir as workdir_lib
-from tests import fakes
-from tests import killing
-from tests import programs
+from tests.helpers import fakes
+from tests.helpers import killing
+from tests.helpers import programs
 from tests.torture import comparison
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ from promptcl.train_lib.core import parallel
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.steps import losses
 from promptcl.train_lib.steps import train_step as steps
-from tests import fakes
+from tests.helpers import fakes
 
 pytestmark = pytest.mark.slow
 

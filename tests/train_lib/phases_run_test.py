@@ -21,9 +21,9 @@ from promptcl.train_lib.resume.checkpoint import DONE
 from promptcl.train_lib.resume.checkpoint import TRAINING
 from promptcl.train_lib.steps import losses
 from promptcl.train_lib.steps import train_step as steps_lib
-from tests import fakes
-from tests import killing
-from tests import programs
+from tests.helpers import fakes
+from tests.helpers import killing
+from tests.helpers import programs
 from tests.torture import comparison
 
 pytestmark = pytest.mark.slow

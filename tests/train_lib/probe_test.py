@@ -11,7 +11,7 @@ from promptcl.train_lib import train
 from promptcl.train_lib.core import parallel
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.steps import fisher
-from tests import fakes
+from tests.helpers import fakes
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from promptcl.train_lib import train
 from promptcl.train_lib.around import replay
 from promptcl.train_lib.core import parallel
 from promptcl.train_lib.steps import train_step as steps
-from tests import fakes
+from tests.helpers import fakes
 
 pytestmark = pytest.mark.slow
 

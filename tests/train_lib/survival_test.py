@@ -23,13 +23,13 @@ from promptcl.train_lib.resume import workdir as workdir_lib
 from promptcl.train_lib.resume.checkpoint import DONE
 from promptcl.train_lib.resume.checkpoint import TRAINED
 from promptcl.train_lib.resume.checkpoint import TRAINING
-from tests import environment
-from tests import fakes
-from tests import killing
-from tests import preloaded
-from tests import programs
-from tests import projections
-from tests.killing import Point
+from tests.helpers import environment
+from tests.helpers import fakes
+from tests.helpers import killing
+from tests.helpers import preloaded
+from tests.helpers import programs
+from tests.helpers import projections
+from tests.helpers.killing import Point
 from tests.torture import comparison
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ from promptcl.train_lib import program as program_lib
 from promptcl.train_lib import train
 from promptcl.train_lib.core import parallel
 from promptcl.train_lib.resume import checkpoint
-from tests import fakes
+from tests.helpers import fakes
 
 
 @pytest.mark.parametrize('index, reinit, forgotten', [

@@ -14,7 +14,7 @@ from tensorboard.util import tensor_util
 
 from promptcl.train_lib import train
 from promptcl.train_lib.core import parallel
-from tests import fakes
+from tests.helpers import fakes
 
 STEPS_PER_TASK = 10  # 40 images, 2 epochs, global batch 8
 EVAL_BATCHES = 2  # 14 test images a task, so the second one is padded

@@ -13,7 +13,7 @@ from promptcl.train_lib import zero_shot
 from promptcl.train_lib.core import parallel
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.records import zero_shot_scores
-from tests import it_prompts
+from tests.helpers import it_prompts
 
 
 def test_shares_by_hand():

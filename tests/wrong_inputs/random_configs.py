@@ -34,7 +34,7 @@ from promptcl.train_lib.startup import config_values
 from promptcl.train_lib.startup import startup
 from promptcl.train_lib.steps import eval_step
 from promptcl.train_lib.steps import train_step as steps
-from tests import fakes
+from tests.helpers import fakes
 
 # What a user may be told; anything else is a defect.
 REFUSALS = (ValueError, OSError, FloatingPointError)

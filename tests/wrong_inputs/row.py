@@ -12,7 +12,7 @@ import numpy as np
 from promptcl.input_pipeline.read import datasets
 from promptcl.models import prompts
 from promptcl.models.networks import backbones
-from tests import fakes
+from tests.helpers import fakes
 
 FOLDER = 'FOLDER'  # stands for the current folder in a line
 SHA256 = 'SHA256'  # for the checksum of the weights
@@ -21,7 +21,7 @@ NAMES = {'METHODS': str(prompts.available()),
          'BACKBONES': ', '.join(backbones.VARIANTS),
          'DATASETS': ', '.join((*datasets.NAMES, *datasets.SEQUENCES))}
 _RECIPE = '''
-from tests import fakes
+from tests.helpers import fakes
 
 def get_config():
   return fakes.bare_config(

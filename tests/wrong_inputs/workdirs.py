@@ -13,7 +13,7 @@ from promptcl.train_lib.resume import workdir as workdir_lib
 from promptcl.train_lib.resume.checkpoint import ResumePoint
 from promptcl.train_lib.resume.checkpoint import TRAINING
 from promptcl.train_lib.startup import startup
-from tests import fakes
+from tests.helpers import fakes
 from tests.wrong_inputs.row import Row
 from tests.wrong_inputs.row import write
 from tests.wrong_inputs.row import write_good

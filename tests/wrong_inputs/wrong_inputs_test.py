@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from promptcl.train_lib.resume import workdir
-from tests import fakes
+from tests.helpers import fakes
 from tests.wrong_inputs import command
 from tests.wrong_inputs import page
 from tests.wrong_inputs import random_configs

@@ -8,7 +8,7 @@ from scipy import stats
 from promptcl import input_pipeline
 from promptcl.input_pipeline.views import preprocess
 from promptcl.input_pipeline.views import transforms
-from tests import fakes
+from tests.helpers import fakes
 
 SIZES = {'resize_size': 16, 'crop_size': 12}
 PORT = transforms.RULES['torch_port']

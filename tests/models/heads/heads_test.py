@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from promptcl.models.heads import heads
-from tests import fakes
+from tests.helpers import fakes
 
 
 def _head(features, **options):

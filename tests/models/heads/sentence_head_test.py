@@ -12,7 +12,7 @@ from promptcl.models.networks import backbones
 from promptcl.models.networks import text
 from promptcl.models.networks import tokenizer as tokenizer_lib
 from promptcl.train_lib.steps import optimizer as optimizer_lib
-from tests import fakes
+from tests.helpers import fakes
 
 CLIP = backbones.create('CLIP-testing', image_size=8)
 SIZES = (1, 3, 2)

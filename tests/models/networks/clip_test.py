@@ -16,7 +16,7 @@ from promptcl.models.networks import clip
 from promptcl.models.networks import vit
 from promptcl.models.weights import pretrained
 from promptcl.train_lib.core import state as state_lib
-from tests import fakes
+from tests.helpers import fakes
 
 pytestmark = pytest.mark.slow
 

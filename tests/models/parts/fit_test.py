@@ -9,7 +9,7 @@ from promptcl.models import prompts
 from promptcl.models.parts import base
 from promptcl.models.parts import fit
 from promptcl.train_lib.startup import controls
-from tests import fakes
+from tests.helpers import fakes
 
 
 class Able(base.Prompt):

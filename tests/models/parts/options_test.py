@@ -11,7 +11,7 @@ from promptcl.models import prompts
 from promptcl.models.parts import options
 from promptcl.train_lib.startup import config_values
 from promptcl.train_lib.startup import startup
-from tests import fakes
+from tests.helpers import fakes
 
 MINE = options.Section('mine', {'size': 3, 'how.far': 0.5}, positive=('size',),
                        shares=('how.far',), choices={'size': (1, 3)})

@@ -9,7 +9,7 @@ import pytest
 from promptcl.models.parts import base
 from promptcl.models.parts import matching
 from promptcl.models.parts import prompt_pool
-from tests import fakes
+from tests.helpers import fakes
 
 OPTIONS = dict(
     num_layers=2, pool_size=4, length=3, top_k=2, width=5, prefix=False,

@@ -8,7 +8,7 @@ import pytest
 
 from promptcl.models import prompts
 from promptcl.models.networks import vit
-from tests import fakes
+from tests.helpers import fakes
 
 BACKBONE = vit.create(fakes.VARIANT, image_size=fakes.IMAGE_SIZE)
 LENGTH = 2

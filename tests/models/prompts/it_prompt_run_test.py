@@ -20,11 +20,11 @@ from promptcl.train_lib.records import run_log
 from promptcl.train_lib.resume.checkpoint import TRAINED
 from promptcl.train_lib.resume.checkpoint import TRAINING
 from promptcl.train_lib.steps import train_step as steps_lib
-from tests import fakes
-from tests import it_prompts
-from tests import killing
-from tests import programs
-from tests.killing import Point
+from tests.helpers import fakes
+from tests.helpers import it_prompts
+from tests.helpers import killing
+from tests.helpers import programs
+from tests.helpers.killing import Point
 from tests.torture import comparison
 
 pytestmark = pytest.mark.slow

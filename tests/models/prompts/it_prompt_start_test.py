@@ -19,7 +19,7 @@ from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.startup import startup
 from promptcl.train_lib.steps import optimizer as optimizer_lib
 from promptcl.train_lib.steps import train_step as steps
-from tests import it_prompts
+from tests.helpers import it_prompts
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from promptcl.train_lib import evaluate
 from promptcl.train_lib import probe as probe_lib
 from promptcl.train_lib import train
 from promptcl.train_lib.core import parallel
-from tests import it_prompts
+from tests.helpers import it_prompts
 
 pytestmark = pytest.mark.slow
 

@@ -13,8 +13,8 @@ from promptcl.train_lib import program as program_lib
 from promptcl.train_lib import train
 from promptcl.train_lib.core import parallel
 from promptcl.train_lib.startup import startup
-from tests import fakes
-from tests import it_prompts
+from tests.helpers import fakes
+from tests.helpers import it_prompts
 
 pytestmark = pytest.mark.slow
 

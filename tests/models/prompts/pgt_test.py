@@ -22,8 +22,8 @@ from promptcl.train_lib.records import figures
 from promptcl.train_lib.startup import startup
 from promptcl.train_lib.steps import optimizer as optimizer_lib
 from promptcl.train_lib.steps import train_step as steps
-from tests import fakes
-from tests import plain_generation
+from tests.helpers import fakes
+from tests.helpers import plain_generation
 
 pytestmark = pytest.mark.slow
 

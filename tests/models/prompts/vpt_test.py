@@ -17,11 +17,11 @@ from promptcl.train_lib.around import subspace
 from promptcl.train_lib.core import parallel
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.steps import train_step as steps
-from tests import fakes
-from tests.projections import CLIP
-from tests.projections import QUERY
-from tests.projections import Setting
-from tests.projections import WIDTH
+from tests.helpers import fakes
+from tests.helpers.projections import CLIP
+from tests.helpers.projections import QUERY
+from tests.helpers.projections import Setting
+from tests.helpers.projections import WIDTH
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ from promptcl.train_lib import train
 from promptcl.train_lib.core import parallel
 from promptcl.train_lib.startup import startup
 from promptcl.train_lib.steps import train_step as steps
-from tests import fakes
+from tests.helpers import fakes
 
 pytestmark = pytest.mark.slow
 

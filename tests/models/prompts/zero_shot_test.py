@@ -18,8 +18,8 @@ from promptcl.train_lib import program as program_lib
 from promptcl.train_lib import train
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.startup import startup
-from tests import fakes
-from tests import weights
+from tests.helpers import fakes
+from tests.helpers import weights
 
 VARIANT = 'CLIP-testing'
 MERGES = pathlib.Path(__file__).parents[1] / 'merges.txt'

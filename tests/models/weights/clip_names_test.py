@@ -9,8 +9,8 @@ import pytest
 from promptcl.models.networks import backbones
 from promptcl.models.weights import clip_names
 from promptcl.models.weights import pretrained
-from tests import fakes
-from tests import weights
+from tests.helpers import fakes
+from tests.helpers import weights
 
 VARIANT = 'CLIP-testing'
 

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from promptcl.models.weights import download
-from tests import http_server
+from tests.helpers import http_server
 
 CONTENT = b'weights' * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

@@ -11,8 +11,8 @@ from promptcl.models.weights import formats
 from promptcl.models.weights import pretrained
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.startup import startup
-from tests import fakes
-from tests import weights
+from tests.helpers import fakes
+from tests.helpers import weights
 
 
 def _npz(path, meta=None, **extra):

@@ -11,8 +11,8 @@ from promptcl.models.weights import hugging_face
 from promptcl.models.weights import pretrained
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.records import report
-from tests import fakes
-from tests import weights
+from tests.helpers import fakes
+from tests.helpers import weights
 
 NAME = 'CLIP-testing'
 

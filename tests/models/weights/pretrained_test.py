@@ -13,8 +13,8 @@ from promptcl.models.weights import formats
 from promptcl.models.weights import pretrained
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.records import report
-from tests import fakes
-from tests import http_server
+from tests.helpers import fakes
+from tests.helpers import http_server
 
 POSITIONS = pretrained.POSITIONS
 

@@ -13,8 +13,8 @@ from promptcl.models.weights import formats
 from promptcl.models.weights import pretrained
 from promptcl.models.weights import timm_names
 from promptcl.train_lib.core import state as state_lib
-from tests import fakes
-from tests import weights
+from tests.helpers import fakes
+from tests.helpers import weights
 
 
 def _tree(arrays):

@@ -12,7 +12,7 @@ import pytest
 
 from promptcl.models.weights import download
 from promptcl.models.weights import transfer
-from tests import http_server
+from tests.helpers import http_server
 
 PIECE = transfer.PIECE
 CONTENT = np.random.default_rng(0).bytes(10 * PIECE + 77)

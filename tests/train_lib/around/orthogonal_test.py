@@ -12,7 +12,7 @@ import pytest
 from promptcl.models.parts import base
 from promptcl.train_lib.around import orthogonal
 from promptcl.train_lib.steps import optimizer as optimizer_lib
-from tests import fakes
+from tests.helpers import fakes
 
 SPACES = (base.Space('layer_1', 'prefix', (('g', (0, 0)), ('e', (1, 0)))),
           base.Space('keys', 'key', (('key', ()),)))

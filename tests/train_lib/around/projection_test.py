@@ -10,13 +10,13 @@ import pytest
 from promptcl.models.parts import base
 from promptcl.train_lib import train
 from promptcl.train_lib.around import projection
-from tests import fakes
-from tests.projections import CLIP
-from tests.projections import DUAL
-from tests.projections import L2P
-from tests.projections import QUERY
-from tests.projections import Setting
-from tests.projections import WIDTH
+from tests.helpers import fakes
+from tests.helpers.projections import CLIP
+from tests.helpers.projections import DUAL
+from tests.helpers.projections import L2P
+from tests.helpers.projections import QUERY
+from tests.helpers.projections import Setting
+from tests.helpers.projections import WIDTH
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.startup import startup
 from promptcl.train_lib.steps import losses
 from promptcl.train_lib.steps import train_step as steps
-from tests import fakes
+from tests.helpers import fakes
 
 ONE = jax.devices()[:1]
 

@@ -14,7 +14,7 @@ from promptcl.train_lib.compare import table as compare
 from promptcl.train_lib.records import fingerprint
 from promptcl.train_lib.records.results import Results
 from promptcl.train_lib.records.results import Scores
-from tests import fakes
+from tests.helpers import fakes
 
 PROVENANCE = dict(
     dataset='npz:colours.npz', weights_sha256='ab' * 32, global_batch_size=8,

@@ -9,7 +9,7 @@ import pytest
 from promptcl.models.parts import base
 from promptcl.train_lib import program as program_lib
 from promptcl.train_lib.core import state as state_lib
-from tests import fakes
+from tests.helpers import fakes
 
 PARAMS = {
     'backbone/embedding/kernel': np.ones(1),

@@ -8,7 +8,7 @@ import pytest
 
 from promptcl import input_pipeline
 from promptcl.train_lib.records import fingerprint
-from tests import fakes
+from tests.helpers import fakes
 
 PROVENANCE = dict(
     dataset='npz:/data/colours.npz', weights_sha256='ab' * 32,

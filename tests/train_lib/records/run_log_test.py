@@ -9,7 +9,7 @@ import pytest
 
 from promptcl.train_lib.records import run_log
 from promptcl.train_lib.steps import train_metrics
-from tests import fakes
+from tests.helpers import fakes
 
 PHASE = types.SimpleNamespace(name='train', schedule=types.SimpleNamespace(
     steps_per_epoch=2, num_epochs=1))

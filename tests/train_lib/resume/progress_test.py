@@ -16,9 +16,9 @@ from promptcl.train_lib import train
 from promptcl.train_lib.resume import progress
 from promptcl.train_lib.resume import workdir
 from promptcl.train_lib.resume.checkpoint import DONE
-from tests import fakes
-from tests import killing
-from tests import programs
+from tests.helpers import fakes
+from tests.helpers import killing
+from tests.helpers import programs
 from tests.torture import comparison
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 
 from promptcl.configs import base
 from promptcl.train_lib.startup import startup
-from tests import fakes
+from tests.helpers import fakes
 
 
 def _original_form():

@@ -8,13 +8,13 @@ import pytest
 from promptcl.train_lib import train
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.steps import collection
-from tests import fakes
-from tests.projections import CLIP
-from tests.projections import DUAL
-from tests.projections import L2P
-from tests.projections import QUERY
-from tests.projections import Setting
-from tests.projections import WIDTH
+from tests.helpers import fakes
+from tests.helpers.projections import CLIP
+from tests.helpers.projections import DUAL
+from tests.helpers.projections import L2P
+from tests.helpers.projections import QUERY
+from tests.helpers.projections import Setting
+from tests.helpers.projections import WIDTH
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ import pytest
 from promptcl.train_lib.core import parallel
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.steps import eval_step
-from tests import fakes
+from tests.helpers import fakes
 
 ONE = jax.devices()[:1]
 SELECTIONS = ('batch', 'per_sample', 'batch_task_inc', 'per_sample_task_inc')

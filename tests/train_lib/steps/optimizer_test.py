@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from promptcl.train_lib.steps import optimizer as optimizer_lib
-from tests import fakes
+from tests.helpers import fakes
 
 PARAMS = {'head/kernel': jnp.array([1.0, -2.0]), 'head/bias': jnp.array([0.5])}
 GRADS = ({'head/kernel': jnp.array([0.1, -0.2]), 'head/bias': jnp.array([0.0])},

@@ -8,7 +8,7 @@ import pytest
 from promptcl import configs
 from promptcl.train_lib.startup import startup
 from promptcl.train_lib.steps import optimizer as optimizer_lib
-from tests import fakes
+from tests.helpers import fakes
 
 MOST, LEAST = 0.8, 0.01
 

@@ -14,9 +14,9 @@ from promptcl.train_lib.core import parallel
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.steps import train_step as steps
 from tests.parity import tolerances as tol
-from tests.parity import torch_bridge as bridge
-from tests.parity import torch_vq_bridge as vq_bridge
 from tests.parity.fixture import Fixture
+from tests.parity.ports import torch_bridge as bridge
+from tests.parity.ports import torch_vq_bridge as vq_bridge
 from tests.parity.report import Report
 
 # It was recorded as a difference of variances, each of them rounded.

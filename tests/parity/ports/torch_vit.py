@@ -11,8 +11,8 @@ from promptcl.models.networks import layers
 from promptcl.models.weights import pretrained
 from promptcl.train_lib.core import state as state_lib
 from tests.parity import tolerances as tol
-from tests.parity import torch_bridge as bridge
 from tests.parity.fixture import Fixture
+from tests.parity.ports import torch_bridge as bridge
 from tests.parity.report import Report
 
 _PORT_PROMPTS = 6  # 2 prompts of length 3

@@ -20,10 +20,10 @@ from promptcl.train_lib.steps import optimizer as optimizer_lib
 from promptcl.train_lib.steps import train_step as steps
 from tests.parity import observation
 from tests.parity import tolerances as tol
-from tests.parity import torch_bridge as bridge
-from tests.parity import torch_clip_scores
-from tests.parity import torch_pgp_steps as steps_lib
 from tests.parity.fixture import Fixture
+from tests.parity.ports import torch_bridge as bridge
+from tests.parity.ports import torch_clip_scores
+from tests.parity.ports import torch_pgp_steps as steps_lib
 from tests.parity.report import Report
 
 _PROMPT = 'prompt/tokens'

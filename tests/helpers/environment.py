@@ -15,7 +15,7 @@ import platform
 import tempfile
 from typing import Any
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Most of the tests' time goes into compiling what runs once: the older code
 # generator of XLA, in one part, is twice as fast at it.
 _FAST = ('--xla_cpu_use_fusion_emitters=false',

@@ -6,8 +6,8 @@ import numpy as np
 from promptcl.train_lib.around import orthogonal
 from promptcl.train_lib.around import subspace
 from tests.parity import tolerances as tol
-from tests.parity import torch_bridge as bridge
 from tests.parity.fixture import Fixture
+from tests.parity.ports import torch_bridge as bridge
 from tests.parity.report import Report
 
 _RANDOMISED = 'the randomised solver; its exact scores are compared'

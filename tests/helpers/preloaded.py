@@ -23,12 +23,12 @@ import sys
 import tempfile
 import weakref
 
-from tests import environment
+from tests.helpers import environment
 
 _START = 'forkserver'
-# Of these `tests.programs` brings the project and JAX.
+# Of these `tests.helpers.programs` brings the project and JAX.
 _PRELOAD = ('clu.metric_writers', 'orbax.checkpoint', 'matplotlib.pyplot',
-            'tests.programs', 'tests.torture.victim', 'tests.preloaded')
+            'tests.helpers.programs', 'tests.torture.victim', __name__)
 
 
 class Run:

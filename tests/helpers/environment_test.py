@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from promptcl.train_lib.core import parallel
-from tests import environment
+from tests.helpers import environment
 
 
 def test_unlike_processors_share_no_compiled_programs(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from promptcl.train_lib import train
 from promptcl.train_lib.around import projection
 from promptcl.train_lib.core import parallel
 from promptcl.train_lib.steps import train_step as steps
-from tests import fakes
+from tests.helpers import fakes
 
 L2P = {'pgp.enabled': True, 'prompt_pool_param.length': 3,
        'pgp.token_components': 4, 'pgp.token_epsilon': 0.9}

@@ -118,7 +118,7 @@ def bare_config(**changes) -> ml_collections.ConfigDict:
 DUALPROMPT, IT_PROMPT, CONVPROMPT, VQ_PROMPT, PGT = map(prompts.small, (
     'dualprompt', 'it_prompt', 'convprompt', 'vq_prompt', 'pgt'))
 
-MERGES = pathlib.Path(__file__).parent / 'models/merges.txt'
+MERGES = pathlib.Path(__file__).parents[1] / 'models/merges.txt'
 CLIP_PROMPTS = {
     'method': 'vpt', 'model_name': 'CLIP-testing', 'init_checkpoint': 'random',
     'text.tokenizer': str(MERGES), 'text.context_tokens': 4, 'vpt.length': 3,

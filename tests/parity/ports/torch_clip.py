@@ -27,9 +27,9 @@ from promptcl.train_lib.steps import collection
 from promptcl.train_lib.steps import eval_step
 from promptcl.train_lib.steps import optimizer as optimizer_lib
 from tests.parity import tolerances as tol
-from tests.parity import torch_bridge as bridge
-from tests.parity import torch_clip_tasks
 from tests.parity.fixture import Fixture
+from tests.parity.ports import torch_bridge as bridge
+from tests.parity.ports import torch_clip_tasks
 from tests.parity.report import Report
 
 _SMALL = ('backbone/cls', 'backbone/embedding/kernel',

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from promptcl.train_lib.core import parallel
-from tests import fakes
-from tests import programs
+from tests.helpers import fakes
+from tests.helpers import programs
 
 
 def _make(value):

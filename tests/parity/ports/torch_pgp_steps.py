@@ -15,8 +15,8 @@ from promptcl.train_lib.steps import optimizer as optimizer_lib
 from promptcl.train_lib.steps import train_step as steps
 from tests.parity import observation
 from tests.parity import tolerances as tol
-from tests.parity import torch_bridge as bridge
 from tests.parity.fixture import Fixture
+from tests.parity.ports import torch_bridge as bridge
 from tests.parity.report import Report
 
 _TOLERANCE = {

@@ -13,8 +13,8 @@ from promptcl.models.networks import similarity as similarity_lib
 from promptcl.models.parts import base
 from promptcl.models.parts import prompt_pool
 from tests.parity import tolerances as tol
-from tests.parity import torch_bridge as bridge
 from tests.parity.fixture import Fixture
+from tests.parity.ports import torch_bridge as bridge
 from tests.parity.report import Report
 
 Array = jax.Array

@@ -8,11 +8,11 @@ import numpy as np
 from promptcl import configs
 from promptcl.models.networks import clip
 from promptcl.train_lib.startup import startup
-from tests import fakes
-from tests import weights
+from tests.helpers import fakes
+from tests.helpers import weights
 
 VARIANT = 'CLIP-testing'
-MERGES = pathlib.Path(__file__).parent / 'models/merges.txt'
+MERGES = pathlib.Path(__file__).parents[1] / 'models/merges.txt'
 SMALL = {
     'model_name': VARIANT, 'input_size': 8, 'resize_size': 8,
     'per_device_batch_size': 1, 'data_threads': 1, 'continual.num_tasks': 3,

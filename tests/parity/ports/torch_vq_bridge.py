@@ -18,8 +18,8 @@ from promptcl.train_lib.around import rebalancing
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.startup import startup
 from promptcl.train_lib.steps import optimizer as optimizer_lib
-from tests.parity import torch_bridge as bridge
 from tests.parity.fixture import Fixture
+from tests.parity.ports import torch_bridge as bridge
 
 Array = jax.Array
 _STACKED = {'prompt/keys': 'prompt.e_k_{}', 'prompt/pool': 'prompt.e_p_{}'}

@@ -8,7 +8,7 @@ from promptcl.models.networks import tokenizer as tokenizer_lib
 from tests.parity.fixture import Fixture
 from tests.parity.report import Report
 
-_ROOT = pathlib.Path(__file__).parents[2]
+_ROOT = pathlib.Path(__file__).parents[3]
 _MERGES = 'data/clip_bpe_simple_vocab_16e6.txt.gz'
 
 

@@ -21,9 +21,9 @@ from promptcl.train_lib.core import parallel
 from promptcl.train_lib.core import state as state_lib
 from promptcl.train_lib.steps import optimizer as optimizer_lib
 from tests.parity import tolerances as tol
-from tests.parity import torch_bridge as bridge
-from tests.parity import torch_pgp_steps as steps_lib
 from tests.parity.fixture import Fixture
+from tests.parity.ports import torch_bridge as bridge
+from tests.parity.ports import torch_pgp_steps as steps_lib
 from tests.parity.report import Report
 
 _SPACES = {'prompt': 'tokens', 'key': 'keys'}  # theirs -> ours

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recordings of PyTorch code, of ports and of methods that have no other."""
