@@ -8,8 +8,9 @@
 
 `--against` runs REVISION of this repository and the present files on the same
 machine, and compares final parameters, optimizer and memory, all events and the
-counts.  Names of runs may follow; without any, all are made.  The exit status
-is 0 if nothing differs.
+counts; `--added TAG` leaves out events whose tag begins so, which are new.
+Names of runs may follow; without any, all are made.  The exit status is 0 if
+nothing differs.
 """
 
 import argparse
@@ -62,8 +63,8 @@ def check_counts(folder: pathlib.Path, names: list[str], *, write: bool
   return good
 
 
-def check_against(folder: pathlib.Path, names: list[str], revision: str
-                  ) -> bool:
+def check_against(folder: pathlib.Path, names: list[str], revision: str,
+                  added: tuple[str, ...]) -> bool:
   """Makes runs by a revision and by the present files; whether all agree."""
   then = folder / 'source'
   then.mkdir()
@@ -74,7 +75,7 @@ def check_against(folder: pathlib.Path, names: list[str], revision: str
   good = True
   bench = runs.Bench(folder, {'then': then, 'now': environment.ROOT})
   for name, workdirs in bench.run(names):
-    wrong = comparison.outcome(workdirs['then'], workdirs['now'])
+    wrong = comparison.outcome(workdirs['then'], workdirs['now'], added)
     print(f'{name}: {wrong or "identical"}', flush=True)
     good = good and not wrong
   return good
@@ -89,6 +90,8 @@ def main(arguments: list[str] | None = None) -> int:
   parser.add_argument('--write', action='store_true')
   parser.add_argument('--counts', action='store_true')
   parser.add_argument('--against', metavar='REVISION')
+  parser.add_argument('--added', action='append', default=[], metavar='TAG',
+                      help='new events, not in REVISION: their tag begins so')
   options = parser.parse_args(arguments)
   if unknown := set(options.runs) - runs.RUNS.keys():
     parser.error(f'no such run: {", ".join(sorted(unknown))}')
@@ -100,7 +103,8 @@ def main(arguments: list[str] | None = None) -> int:
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     try:
-      good = (check_against(folder, names, options.against) if options.against
+      good = (check_against(folder, names, options.against,
+                            tuple(options.added)) if options.against
               else check_counts(folder, names, write=options.write))
     except (RuntimeError, subprocess.CalledProcessError) as error:
       print(f'error: {error}', file=sys.stderr)  # below what git or a run told

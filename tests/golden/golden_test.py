@@ -95,6 +95,22 @@ def test_two_runs_that_differ_in_a_bit(tmp_path, rows, state, message):
   assert message in found and bool(found) == bool(message)
 
 
+@pytest.mark.parametrize('added, message', [
+    ((), 'event loss/pull of step 1: 0 times -> 1 times'), (('loss/',), ''),
+    (('los',), 'event loss of step 1: 1 times -> 0 times')])
+def test_events_that_are_new_may_be_left_out(
+    monkeypatch, tmp_path, added, message):
+  written = {'then': ['loss'], 'now': ['loss', 'loss/pull']}
+  monkeypatch.setattr(comparison, 'last_state', lambda folder: {})
+  monkeypatch.setattr(comparison, 'events', lambda folder: [
+      (1, tag, b'') for tag in written[folder.name]])
+  for name in written:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'results.csv').write_text('')
+  assert comparison.outcome(
+      tmp_path / 'then', tmp_path / 'now', added) == message
+
+
 def test_a_revision_that_is_none_is_told_in_one_line(capfd):
   assert command.main(['--against', 'no_such_revision', 'digits_l2p']) == 1
   assert capfd.readouterr().err.splitlines()[-1].startswith('error: ')

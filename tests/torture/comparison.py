@@ -28,11 +28,13 @@ def difference(expected: pathlib.Path, found: pathlib.Path) -> str:
   return outcome(expected, found)
 
 
-def outcome(expected: pathlib.Path, found: pathlib.Path) -> str:
+def outcome(expected: pathlib.Path, found: pathlib.Path,
+            added: tuple[str, ...] = ()) -> str:
   """The first number of two runs that differs in a bit; empty if none does.
 
   Compared are the counts in results.csv, the state after the last step and all
-  events (hyperparameters by name only, they hold a time).
+  events (hyperparameters by name only, they hold a time) but those of `found`
+  whose tags begin with one of `added`.
   """
   want, have = ((folder / 'results.csv').read_text().splitlines()
                 for folder in (expected, found))
@@ -45,7 +47,8 @@ def outcome(expected: pathlib.Path, found: pathlib.Path) -> str:
       return f'state: {path} is in one of them only'
     if not _same(want[path], have[path]):
       return f'state: {path} differs'
-  want, have = events(expected), events(found)
+  want = events(expected)
+  have = [event for event in events(found) if not event[1].startswith(added)]
   for entry in sorted(set(want) | set(have)):
     if want.count(entry) != have.count(entry):
       return (f'event {entry[1]} of step {entry[0]}: {want.count(entry)} times '
