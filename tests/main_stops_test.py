@@ -63,7 +63,7 @@ def test_sigterm_and_ctrl_c_have_a_status_of_their_own(run_main, tmp_path):
                   'os.kill(os.getpid(), signal.SIGTERM))')
   assert done.status == 75, done.errors
   assert _last_line(done) == (
-      'stopped by SIGTERM in task 1, after 2 of its steps; the same command '
+      'stopped by SIGTERM in task 2, after 2 of its steps; the same command '
       'goes on there')
   assert not (tmp_path / 'run/results.json').exists() or (
       '"finished": false' in (tmp_path / 'run/results.json').read_text())

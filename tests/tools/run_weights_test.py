@@ -33,7 +33,7 @@ def test_what_trained_and_what_stayed_frozen(freeze_part, count, tmp_path,
   output = str(tmp_path / 'backbone.npz')
   assert convert_weights.main([str(tmp_path / 'run'), output]) == 0
   told = capsys.readouterr().out
-  assert f'after task 4; {count} of 54 arrays were trained' in told
+  assert f'after task 5; {count} of 54 arrays were trained' in told
 
   like = fakes.backbone_arrays()
   loaded = state_lib.flatten(pretrained.load(

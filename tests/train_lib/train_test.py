@@ -169,6 +169,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path):
   wild = fakes.changed(config, learning_rate=1e38, grad_clip_max_norm=0.0)
   with pytest.raises(FloatingPointError) as raised:
     _run(wild, tmp_path)
-  for word in ('step 3', 'task 0', 'none', 'learning_rate'):
+  for word in ('step 3', 'task 1', 'none', 'learning_rate'):
     assert word in str(raised.value)
   assert not (tmp_path / 'results.json').exists()

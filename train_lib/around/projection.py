@@ -270,5 +270,5 @@ def _check_images(config: ConfigDict, stream: 'TaskStream', width: int) -> None:
     if each.num_examples < width:
       raise ValueError(
           f'config.pgp.variant released needs {width} training images of each '
-          f'task, as many as the model is wide, but task {each.index} has '
+          f'task, as many as the model is wide, but task {each.index + 1} has '
           f'{each.num_examples}; choose paper')

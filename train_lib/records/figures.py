@@ -25,7 +25,8 @@ _MAX_INCHES = 11.
 
 def accuracy_matrix(accuracies: np.ndarray, *,
                     title: str = 'Accuracy') -> np.ndarray:
-  """Accuracies [T, E] in percent: rows are trained tasks, columns sets.
+  """Accuracies [T, E] in percent: rows are trained tasks, columns sets,
+  both numbered from 1.
 
   A single evaluation set (E = 1) is drawn as a curve over the tasks.
   """
@@ -33,7 +34,8 @@ def accuracy_matrix(accuracies: np.ndarray, *,
   if percent.shape[1] == 1 and percent.shape[0] > 1:
     return _curve(percent[:, 0], title=f'{title} (%)', xlabel='after task')
   return _heat_map(percent, title=f'{title} (%)', ylabel='after task',
-                   xlabel='evaluation set', colormap='viridis', top=100.)
+                   xlabel='evaluation set', colormap='viridis', top=100.,
+                   first=(1, 1))
 
 
 def prompt_usage(counts: np.ndarray, *,
@@ -44,7 +46,8 @@ def prompt_usage(counts: np.ndarray, *,
   shares = np.where(picks > 0, 100 * counts / np.maximum(picks, 1), np.nan)
   return _heat_map(shares, title=f'{title} (% of picks)', xlabel='prompt',
                    ylabel='evaluation set', colormap='cividis',
-                   top=float(np.fmax.reduce(shares, axis=None, initial=1.)))
+                   top=float(np.fmax.reduce(shares, axis=None, initial=1.)),
+                   first=(1, 0))
 
 
 def draw(picture: base.HeatMap | base.Overlays) -> np.ndarray:
@@ -90,9 +93,12 @@ def _enlarged(values: np.ndarray, side: int) -> np.ndarray:
 
 
 def _heat_map(values: np.ndarray, *, title: str, xlabel: str, ylabel: str,
-              colormap: str, top: float, bottom: float = 0.
-              ) -> np.ndarray:
-  """Coloured cells from `bottom` to `top`; NaN stays blank."""
+              colormap: str, top: float, bottom: float = 0.,
+              first: tuple[int, int] = (0, 0)) -> np.ndarray:
+  """Coloured cells from `bottom` to `top`; NaN stays blank.
+
+  `first`: number of the first row and of the first column.
+  """
   rows, columns = values.shape
   cell = min(_CELL, (_MAX_INCHES - 1.8) / max(rows, columns))
   height, width = max(rows * cell, 1.2), max(columns * cell, 2.2)
@@ -101,8 +107,8 @@ def _heat_map(values: np.ndarray, *, title: str, xlabel: str, ylabel: str,
       np.ma.masked_invalid(values), cmap=colormap, vmin=bottom, vmax=top,
       aspect='auto', interpolation='nearest')
   axes.set_facecolor('#eeeeee')
-  axes.set_xticks(*_ticks(columns))
-  axes.set_yticks(*_ticks(rows))
+  axes.set_xticks(*_ticks(columns, first[1]))
+  axes.set_yticks(*_ticks(rows, first[0]))
   bar = figure.add_axes((_left(figure) + (width + .15) / figure.get_figwidth(),
                          axes.get_position().y0, .14 / figure.get_figwidth(),
                          axes.get_position().height))
@@ -119,7 +125,7 @@ def _curve(values: np.ndarray, *, title: str, xlabel: str) -> np.ndarray:
   axes.plot(tasks, values[tasks], marker='o', markersize=3, clip_on=False)
   axes.set_xlim(-.5, len(values) - .5)
   axes.set_ylim(0, 100)
-  axes.set_xticks(*_ticks(len(values)))
+  axes.set_xticks(*_ticks(len(values), 1))
   axes.grid(alpha=.3)
   for task in tasks[-1:]:
     axes.annotate(_number(values[task]), (task, values[task]), xytext=(0, 6),
@@ -147,12 +153,12 @@ def _left(figure: 'matplotlib.figure.Figure') -> float:
   return figure.axes[0].get_position().x0
 
 
-def _ticks(count: int) -> tuple[Sequence[int], Sequence[str]]:
-  """Every index where they fit, else every 5th, 10th, 50th, ..."""
+def _ticks(count: int, first: int = 0) -> tuple[Sequence[int], Sequence[str]]:
+  """Numbers from `first` where they fit, else every 5th, 10th, 50th, ..."""
   steps = [1] + [m * 10 ** k for k in range(6) for m in (5, 10)]
   step = next(s for s in steps if count / s <= _MAX_NUMBERED)
   places = range(0, count, step)
-  return places, [str(p) for p in places]
+  return places, [str(first + place) for place in places]
 
 
 def _write_numbers(axes: 'matplotlib.axes.Axes', values: np.ndarray,

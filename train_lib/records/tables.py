@@ -58,8 +58,7 @@ def run_table(results: 'Results', headline_metrics: Sequence[str] = ()) -> str:
     label = f'{name} *' if name == results.headline else name
     rows.append([label, *(percent(values[c]) for c in columns)])
   return '\n'.join([
-      f'After task {results.last_task} of {results.num_tasks} (counted from '
-      '0), percent.',
+      f'After task {results.last_task + 1} of {results.num_tasks}, percent.',
       'last_acc and F1 are the avg_acc and forgetting of the original; '
       '* is the headline.', '',
       format_table(['selection', *columns], rows), '',
@@ -72,7 +71,7 @@ def percent(share: float) -> str:
 
 
 def _task_table(results: 'Results') -> str:
-  """Per task: accuracy on its own set then and now, and averages over sets.
+  """Per task, from 1: accuracy on its set then and now, averages over sets.
 
   With a single set, as after 200 episodes, only tasks that it was scored after.
   """
@@ -87,7 +86,7 @@ def _task_table(results: 'Results') -> str:
     first, last = ((accuracies[task, task], accuracies[results.last_task, task])
                    if own_set else (np.nan, np.nan))
     name = results.eval_set_names[task if own_set else 0]
-    rows.append([task, name, percent(first), percent(last),
+    rows.append([task + 1, name, percent(first), percent(last),
                  percent(tags.get('avg_acc', np.nan)),
                  percent(tags.get('forgetting', np.nan)),
                  _number(results.seconds[task]),

@@ -68,8 +68,8 @@ class ResumePoint:
 
   def __str__(self) -> str:
     if self.stage == TRAINING:
-      return f'in task {self.task}, after {self.steps} of its steps'
-    return f'after task {self.task}'
+      return f'in task {self.task + 1}, after {self.steps} of its steps'
+    return f'after task {self.task + 1}'
 
   @property
   def next_task(self) -> int:

@@ -164,7 +164,7 @@ class Progress:
     name = batch_name(self._stream, self.point.task, self._phase,
                       step - self.phase_start)
     raise FloatingPointError(
-        f'{what} at step {step}, task {self.point.task}, '
+        f'{what} at step {step}, task {self.point.task + 1}, '
         f'{name}; the last good '
         f'checkpoint is {"none" if last is None else f"that {last}"}; the same '
         'command with --debug_nans goes on there and names the operation, '

@@ -54,7 +54,7 @@ def test_what_cannot_be_protected_is_told(changes, message):
 def test_released_needs_as_many_images_as_the_model_is_wide(tmp_path):
   data = fakes.write_data(tmp_path / 'few.npz', train_per_class=7)
   config = fakes.config(tmp_path, dataset=data, **L2P)
-  with pytest.raises(ValueError, match='16 training images .* task 0 has 14'):
+  with pytest.raises(ValueError, match='16 training images .* task 1 has 14'):
     train.prepare(config)
 
 

@@ -261,9 +261,9 @@ def test_tables_show_percent():
   assert [line.split() for line in table if line.startswith('batch *')] == [
       ['batch', '*', '55.00', '22.50', '22.50', '70.00', '53.33', '70.00',
        '-22.50']]
-  assert table[-1].split() == ['2', 'ef', '40.00', '40.00', '55.00', '22.50',
+  assert table[-1].split() == ['3', 'ef', '40.00', '40.00', '55.00', '22.50',
                                '4.0', '100.0']
-  assert table[-3].split()[:4] == ['0', 'ab', '80.00', '50.00']
+  assert table[-3].split()[:4] == ['1', 'ab', '80.00', '50.00']
   fresh = results_lib.Results(1, ('a',), headline='batch')
   assert fresh.table() == 'nothing has been evaluated yet'
 
@@ -290,8 +290,8 @@ def test_table_of_a_single_evaluation_set():
   results.record(2, {0: Scores(10, {'batch': 7}, 1.)})
   # Task 1 was not scored: of 200 episodes, 20 are of interest.
   rows = [line.split()[:5] for line in results.table().splitlines()[-2:]]
-  assert rows == [['0', 'all', '-', '-', '40.00'],
-                  ['2', 'all', '-', '-', '70.00']]
+  assert rows == [['1', 'all', '-', '-', '40.00'],
+                  ['3', 'all', '-', '-', '70.00']]
 
 
 def test_comparison_table_is_aligned():

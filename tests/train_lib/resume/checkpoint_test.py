@@ -154,7 +154,7 @@ def test_a_checkpoint_knows_its_resume_point(make):
     checkpointer.save(point, _state(), {'x': np.zeros(1)})
     assert checkpointer.latest == point
   assert [str(point) for point in points] == [
-      'in task 0, after 7 of its steps', 'after task 0']
+      'in task 1, after 7 of its steps', 'after task 1']
 
 
 def test_another_structure_is_refused(make):

@@ -71,9 +71,9 @@ def test_a_loss_that_is_not_finite_names_its_batch(
   batch = int(np.flatnonzero(places == bad_row)[0]) // 8
   rows = ', '.join(map(str, places[8 * batch:8 * batch + 8]))
   message = str(raised.value)
-  assert (f' at step {5 + batch + 1}, task 1, epoch 1, batch {batch + 1} of 5, '
+  assert (f' at step {5 + batch + 1}, task 2, epoch 1, batch {batch + 1} of 5, '
           f'training images {rows}; the last good checkpoint is that after '
-          'task 0; the same command with --debug_nans goes on there') in message
+          'task 1; the same command with --debug_nans goes on there') in message
   with workdir.open_checkpoints(str(tmp_path)) as checkpoints:
     kept = checkpoints.latest
   assert (kept.task, kept.steps, kept.stage) == (0, 5, DONE)
@@ -87,7 +87,7 @@ def test_a_state_that_is_not_finite_is_never_saved(tmp_path, rate, what, saved):
       tmp_path, method='none', vit_classifier='token', optim='sgd',
       learning_rate=rate, weight_decay=1.0, grad_clip_max_norm=0.0,
       checkpoint_every_steps=1))
-  with pytest.raises(FloatingPointError, match=f'{what}, task 0.*debug_nans'):
+  with pytest.raises(FloatingPointError, match=f'{what}, task 1.*debug_nans'):
     start(tmp_path / 'run')
   point = killing.resume_point(tmp_path / 'run')
   assert (point.steps if point else 0) == saved
