@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures: shape, where the colours are, and that numbers are drawn."""
 
+from matplotlib import axes
 import numpy as np
 import pytest
 
@@ -33,6 +34,22 @@ def test_accuracy_matrix_is_an_image_for_tensorboard(num_tasks):
 def test_cells_are_large_enough_for_their_numbers(num_tasks):
   picture = figures.accuracy_matrix(_lower_triangle(num_tasks))
   assert picture.shape[1] > 40 * num_tasks
+
+
+@pytest.mark.parametrize('draw, columns, rows', [
+    (lambda: figures.accuracy_matrix(np.ones((3, 2))), '1 2', '1 2 3'),
+    (lambda: figures.accuracy_matrix(np.ones((3, 1))), '1 2 3', ''),
+    (lambda: figures.prompt_usage(np.ones((2, 3))), '0 1 2', '1 2')])
+def test_tasks_and_sets_are_numbered_from_1_and_prompts_from_0(
+    draw, columns, rows, monkeypatch):
+  labels = {}
+  for name in 'set_xticks', 'set_yticks':
+    monkeypatch.setattr(
+        axes.Axes, name, lambda self, places, texts, name=name:
+        labels.update({name: ' '.join(texts)}))
+  draw()
+  assert labels.get('set_xticks') == columns
+  assert labels.get('set_yticks', '') == rows
 
 
 def test_sets_not_evaluated_stay_blank():
